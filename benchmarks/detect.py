@@ -1,0 +1,376 @@
+"""How many wrong backward passes does a gradient checker catch, and how often does it cry wolf?
+
+    python benchmarks/detect.py                    # every checker that is installed
+    python benchmarks/detect.py --ours-only -k layer_norm
+    python benchmarks/detect.py --json detect.json --markdown detect.md
+
+Runs the collection in `benchmarks/corpus` (proven wrong or right by `tests/test_corpus.py`)
+through handgrad and its peers. torch's gradcheck and HIPS autograd reach the JAX functions
+through NumPy; the compilation of that bridge is not in their seconds, all of ours is.
+"""
+
+import argparse
+import dataclasses
+import functools
+import importlib
+import importlib.util
+import json
+import re
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import jax.test_util
+import numpy as np
+from corpus import ENTRIES, Entry
+from corpus.proof import cotangent, distance, floating, pullback, with_floats
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+# What a diagnosis of the category says, in its kind or its text; elsewhere only the line counts.
+CAUSES = {
+    "sign": r"sign|negat",
+    "constant factor": r"factor|times|ratio|scale",
+    "transposed": r"transpos",
+    "missing path": r"path|without|forgot|missing|cut|carry",
+    "wrong axis": r"axis|broadcast|sum",
+    "mean for sum": r"mean|sum|factor|times",
+    "pre/post-activation": r"activation|another point|stale|residual",
+    "stale residual": r"another point|stale|residual",
+    "shifted in time": r"shift|time",
+    "permuted": r"permut|block|order|gate",
+    "first or last step": r"first|last|step",
+    "cotangent ignored": r"ignores|cotangent",
+    "cotangent squared": r"square|cotangent|linear",
+    "kernel not rotated": r"rotat|flip|revers",
+    "off by one": r"shift|off by one|index",
+    "one element": r"element",
+    "single precision": r"float32|single|precision",
+    "another argument": r"another argument|argument",
+    "masked elements": r"mask|only where|element",
+    "kink side": r"kink|side",
+    "negative inputs": r"negative|only where",
+    "abs or sign": r"abs|sign",
+    "threshold": r"only where|threshold|element|beyond",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What a checker says of an entry: `passed` is None when it fails to answer."""
+
+    passed: bool | None
+    seconds: float
+    text: str = ""
+
+
+# ------------------------------------------------------------------------------- the checkers
+# Each takes an entry and returns a function that runs one check and gives (passed, text);
+# what is done before it returns is not timed.
+
+
+def ours(entry: Entry) -> Callable:
+    from handgrad.compare import examine
+
+    def check():
+        report = examine(entry.backward, entry.reference, *entry.args, kind="backward")
+        return bool(report.ok), "\n".join(f"{d.kind}: {d.text}" for d in report.diagnoses)
+
+    return check
+
+
+def torch_gradcheck(entry: Entry, fast: bool) -> Callable:
+    import torch
+
+    forward, backward, floats = numpy_bridge(entry)
+
+    class Bridge(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, *tensors):
+            ctx.save_for_backward(*tensors)
+            return torch.from_numpy(forward(*(t.numpy() for t in tensors)))
+
+        @staticmethod
+        def backward(ctx, dy):
+            grads = backward(*(t.numpy() for t in ctx.saved_tensors), dy.contiguous().numpy())
+            return tuple(torch.from_numpy(g) for g in grads)
+
+    def check():
+        torch.manual_seed(0)
+        inputs = [torch.from_numpy(a.copy()).requires_grad_() for a in floats]
+        return torch.autograd.gradcheck(
+            Bridge.apply, inputs, fast_mode=fast, raise_exception=False
+        ), ""
+
+    return check
+
+
+def jax_check_grads(entry: Entry, x64: bool) -> Callable:
+    @jax.custom_vjp
+    def function(*floats):
+        return entry.reference(*with_floats(entry.args, floats))
+
+    def pull(floats, dy):
+        grads = entry.backward(*with_floats(entry.args, floats), dy)
+        return tuple(jnp.asarray(grads[i], dy.dtype) for i in floating(entry.args))
+
+    function.defvjp(lambda *floats: (function(*floats), floats), pull)
+
+    def check():
+        with jax.enable_x64(x64):
+            floats = [jnp.asarray(entry.args[i]) for i in floating(entry.args)]
+            jax.test_util.check_grads(function, floats, order=1, modes=("rev",))
+        return True, ""
+
+    return check
+
+
+def hips_check_grads(entry: Entry) -> Callable:
+    from autograd.extend import defvjp, primitive
+    from autograd.test_util import check_grads
+
+    forward, backward, floats = numpy_bridge(entry)
+    function = primitive(forward)
+
+    def of_argument(i):
+        return lambda ans, *args: lambda dy: backward(*args, dy)[i]
+
+    defvjp(function, *map(of_argument, range(len(floats))))
+
+    def check():
+        np.random.seed(0)  # noqa: NPY002 (the generator that autograd.test_util draws from)
+        every = tuple(range(len(floats)))  # without it, the first argument alone is checked
+        check_grads(function, every, modes=["rev"], order=1)(*floats)
+        return True, ""
+
+    return check
+
+
+QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+BRIDGES: dict[str, tuple] = {}
+TRUTHS: dict[str, tuple] = {}
+
+
+def numpy_bridge(entry: Entry) -> tuple[Callable, Callable, list[np.ndarray]]:
+    """Forward and backward on float64 NumPy arrays, compiled; and the floating arguments."""
+    if entry.name not in BRIDGES:
+        BRIDGES[entry.name] = build_bridge(entry)
+    return BRIDGES[entry.name]
+
+
+def build_bridge(entry: Entry) -> tuple[Callable, Callable, list[np.ndarray]]:
+    where = floating(entry.args)
+
+    def of_floats(*floats):
+        return entry.reference(*with_floats(entry.args, floats))
+
+    def pull(*floats_and_dy):
+        *floats, dy = floats_and_dy
+        grads = entry.backward(*with_floats(entry.args, floats), dy)
+        return tuple(grads[i] for i in where)
+
+    floats = [entry.args[i] for i in where]
+    compiled = functools.partial(jax.jit, compiler_options=QUICK)
+    fast_forward, fast_pull = compiled(of_floats), compiled(pull)
+    with jax.enable_x64(True):
+        dy = cotangent(entry)
+        fast_forward(*floats)
+        try:
+            fast_pull(*floats, dy)
+        except jax.errors.TracerArrayConversionError:
+            fast_pull = pull
+
+    def forward(*floats):
+        with jax.enable_x64(True):
+            return np.array(fast_forward(*floats), np.float64)
+
+    def backward(*floats_and_dy):
+        with jax.enable_x64(True):
+            return tuple(np.array(g, np.float64) for g in fast_pull(*floats_and_dy))
+
+    return forward, backward, floats
+
+
+CHECKERS = {
+    "handgrad": ("handgrad.compare", ours),
+    "torch gradcheck": ("torch", functools.partial(torch_gradcheck, fast=False)),
+    "torch gradcheck, fast": ("torch", functools.partial(torch_gradcheck, fast=True)),
+    "jax check_grads, float32": ("jax", functools.partial(jax_check_grads, x64=False)),
+    "jax check_grads, x64": ("jax", functools.partial(jax_check_grads, x64=True)),
+    "HIPS check_grads": ("autograd", hips_check_grads),
+}
+
+
+def installed(name: str) -> bool:
+    module, _ = CHECKERS[name]
+    if importlib.util.find_spec(module.partition(".")[0]) is None:
+        return False
+    return module != "handgrad.compare" or hasattr(importlib.import_module(module), "examine")
+
+
+def ask(name: str, entry: Entry) -> Answer:
+    """Run one check; an AssertionError is a "no", any other exception no answer."""
+    start = time.perf_counter()
+    try:
+        check = CHECKERS[name][1](entry)
+        start = time.perf_counter()
+        passed, text = check()
+    except AssertionError as error:
+        passed, text = False, str(error)
+    except Exception as error:  # a checker's own failure must not end the benchmark
+        passed, text = None, f"{type(error).__name__}: {error}"
+    return Answer(passed, time.perf_counter() - start, text)
+
+
+# --------------------------------------------------------------------------------- the figures
+
+
+def deviation(entry: Entry) -> float:
+    """The relative error that a wrong entry plants, in its worst element."""
+    _, backward, floats = numpy_bridge(entry)
+    with jax.enable_x64(True):
+        dy = cotangent(entry)
+        if entry.function not in TRUTHS:  # its wrong entries share their sample
+            pull = functools.partial(pullback, entry.reference)
+            TRUTHS[entry.function] = jax.jit(pull, compiler_options=QUICK)(entry.args, dy)
+    truth = TRUTHS[entry.function]
+    return distance(backward(*floats, dy), tuple(t for t in truth if t is not None))
+
+
+def summary(entries: list[Entry], answers: list[Answer], deviations: dict[str, float]) -> dict:
+    """One row of the table."""
+    pairs = list(zip(entries, answers, strict=True))
+    caught = [(e, a) for e, a in pairs if not e.right and a.passed is False]
+    return {
+        "wrong": sum(not e.right for e in entries),
+        "right": sum(e.right for e in entries),
+        "caught": len(caught),
+        "false alarms": sum(e.right and a.passed is False for e, a in pairs),
+        "at kinks": sum(a.passed is False and e.category == "kink convention" for e, a in pairs),
+        "no answer": sum(a.passed is None for a in answers),
+        "median seconds": statistics.median(a.seconds for a in answers),
+        "smallest caught": min((deviations[e.name] for e, _ in caught), default=None),
+        "cause named": sum(cause_named(e, a.text) for e, a in caught),
+        "line named": sum(line_named(e, a.text) for e, a in caught),
+        "with a line": sum(e.line is not None for e, _ in caught),
+        "misses": [e.name for e, a in pairs if not e.right and a.passed],
+        "alarms": [e.name for e, a in pairs if e.right and a.passed is False],
+        "unanswered": [f"{e.name} ({a.text[:100]})" for e, a in pairs if a.passed is None],
+    }
+
+
+def cause_named(entry: Entry, text: str) -> bool:
+    words = CAUSES.get(entry.category)
+    said = words is not None and re.search(words, text, re.IGNORECASE) is not None
+    return said or line_named(entry, text)
+
+
+def line_named(entry: Entry, text: str) -> bool:
+    return entry.line is not None and re.search(rf"(line |:){entry.line}\b", text) is not None
+
+
+HEADS = ("checker", "caught", "false alarms", "no answer", "s per check", "smallest caught")
+
+
+def cells(name: str, row: dict) -> tuple[str, ...]:
+    smallest = row["smallest caught"]
+    return (
+        name,
+        f"{row['caught']}/{row['wrong']}",
+        f"{row['false alarms']}/{row['right']} ({row['at kinks']} at kinks)",
+        str(row["no answer"]),
+        f"{row['median seconds']:.3f}",
+        "none" if smallest is None else f"{smallest:.0e}",
+    )
+
+
+def markdown(rows: dict[str, dict]) -> str:
+    lines = ["| " + " | ".join(HEADS) + " |", "|---" + "|---:" * (len(HEADS) - 1) + "|"]
+    lines += ["| " + " | ".join(cells(name, row)) + " |" for name, row in rows.items()]
+    for name, row in rows.items():
+        for kind in ("misses", "alarms", "unanswered"):
+            if row[kind]:
+                lines += ["", f"**{name}, {kind}**", "", *(f"- `{entry}`" for entry in row[kind])]
+    return "\n".join(lines) + "\n"
+
+
+def show(console: Console, rows: dict[str, dict]) -> None:
+    for name, row in rows.items():
+        for kind in ("misses", "alarms", "unanswered"):
+            if row[kind]:
+                console.print(f"\n[bold]{name}, {kind}[/bold]")
+                console.print(
+                    "\n".join(f"  {e}" for e in row[kind]),
+                    markup=False,
+                    highlight=False,
+                    soft_wrap=True,
+                )
+    table = Table("checker", title="Gradient checkers on the corpus")
+    for head in HEADS[1:]:
+        table.add_column(head, justify="right")
+    for name, row in rows.items():
+        table.add_row(*cells(name, row))
+    console.print(table)
+    if (row := rows.get("handgrad")) and row["caught"]:
+        console.print(
+            f"handgrad named the cause of {row['cause named']}/{row['caught']} that it caught, "
+            f"and the line of {row['line named']}/{row['with a line']} that have one"
+        )
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", metavar="NAME", help="checkers whose name contains NAME")
+    parser.add_argument("--ours-only", action="store_true", help="handgrad alone")
+    parser.add_argument("-k", metavar="PATTERN", default="", help="entries whose name matches")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write every answer")
+    parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the table")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options, console = parse(), Console()
+    wanted = "handgrad" if options.ours_only else (options.only or "")
+    names = [name for name in CHECKERS if wanted.lower() in name.lower()]
+    for name in [name for name in names if not installed(name)]:
+        console.print(f"{name}: not installed, left out")
+        names.remove(name)
+    entries = [e for e in ENTRIES if re.search(options.k, e.name, re.IGNORECASE)]
+    if not names or not entries:
+        raise SystemExit(
+            f"nothing to run: checkers are {', '.join(CHECKERS)}; -k matched {len(entries)} entries"
+        )
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    answers: dict[str, list[Answer]] = {}
+    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+        wrong = [e for e in entries if not e.right]
+        deviations = {
+            e.name: deviation(e) for e in progress.track(wrong, description="planted errors")
+        }
+        for name in names:
+            answers[name] = [ask(name, e) for e in progress.track(entries, description=name)]
+
+    rows = {name: summary(entries, answers[name], deviations) for name in names}
+    show(console, rows)
+    if options.markdown:
+        options.markdown.write_text(markdown(rows))
+    if options.json:
+        detail = {
+            name: [
+                {"entry": e.name, "right": e.right, "category": e.category, "line": e.line}
+                | {"deviation": deviations.get(e.name)}
+                | dataclasses.asdict(a)
+                for e, a in zip(entries, answers[name], strict=True)
+            ]
+            for name in names
+        }
+        options.json.write_text(json.dumps({"summary": rows, "answers": detail}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

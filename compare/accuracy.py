@@ -1,0 +1,107 @@
+"""The second tier: is the code accurate in the dtype and on the device it runs on?
+
+Measured, never judged together with the derivation: the jitted candidate and the jitted autodiff
+of the reference run in the user's own precision, and both are held against the float64 truth.
+"""
+
+import collections
+import contextlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from handgrad.compare.problem import Problem
+from handgrad.compare.report import Accuracy
+
+_COMPILED: collections.OrderedDict[Any, Callable] = collections.OrderedDict()
+_KEPT = 128
+
+
+class Run:
+    """Both sides compiled and run in the user's configuration, in two threads."""
+
+    def __init__(self, problem: Problem, cotangents: Sequence[np.ndarray], keys: Sequence[Any]):
+        self.problem = problem
+        dys = [jnp.asarray(c, d) for c, d in zip(cotangents, problem.cotangent_dtypes, strict=True)]
+        values = problem.run_values
+        self.cotangents = [
+            np.asarray(dy).astype(c.dtype) for dy, c in zip(dys, cotangents, strict=True)
+        ]
+        settings = _settings()
+        self._pool = ThreadPoolExecutor(2, thread_name_prefix="handgrad")
+        self._futures: list[Future] = [
+            self._pool.submit(_run, settings, key, function, [*values, *dys])
+            for key, function in zip(
+                keys, (problem.candidate_row, problem.reference_row), strict=True
+            )
+        ]
+        self._pool.shutdown(wait=False)
+        device = settings[jax.default_device] or jax.local_devices()[0]
+        self.device = getattr(device, "platform", str(device))
+
+    def hand(self) -> list:
+        """The candidate's results; raises what the candidate raised."""
+        return self._futures[0].result()
+
+    def accuracy(
+        self, truth: Sequence[np.ndarray], doubtful: dict[int, np.ndarray]
+    ) -> list[Accuracy]:
+        """Errors of the gradients against the truth at the inputs as the run rounded them.
+
+        `doubtful`: elements, by variable, at which the truth itself has lost its digits, or at
+        which hand and autodiff may differ by right; they are left out.
+        """
+        hand = self.hand()[-len(self.problem.verified) :]
+        autodiff = self._futures[1].result()[-len(self.problem.variables) :]
+        found = []
+        for h, i in zip(hand, self.problem.verified, strict=True):
+            a, g, v = autodiff[i], truth[i], self.problem.variables[i]
+            if not g.size or not np.isfinite(g).all():
+                continue
+            keep = ~doubtful[i]
+            h, a, g = h[keep], a[keep], g[keep]
+            if not g.size:
+                continue
+            found.append(Accuracy(v.path, str(a.dtype), _ulps(h, g, a.dtype), _ulps(a, g, a.dtype)))
+        return found
+
+
+def _ulps(x: Any, truth: np.ndarray, dtype: Any) -> float:
+    x = np.asarray(x).astype(truth.dtype)
+    size = np.abs(truth)
+    scale = np.maximum(size, np.sqrt(np.mean(size**2)))
+    info = jnp.finfo(dtype)
+    ulp = float(info.eps) * np.maximum(scale, float(info.tiny))
+    with np.errstate(all="ignore"):
+        overflow = np.isinf(x) & (size > float(info.max))
+        error = np.where(overflow, 0.0, np.abs(x - truth) / ulp)
+    return float(np.where(np.isnan(error), np.inf, error).max())
+
+
+def _run(settings: dict, key: Any, function: Callable, values: list) -> list[np.ndarray]:
+    with contextlib.ExitStack() as stack:
+        for manager, value in settings.items():
+            stack.enter_context(manager(value))
+        compiled = _COMPILED.get(key) or _COMPILED.setdefault(key, jax.jit(function))
+        _COMPILED.move_to_end(key)
+        while len(_COMPILED) > _KEPT:
+            _COMPILED.popitem(last=False)
+        return [np.asarray(x) for x in jax.block_until_ready(compiled(*values))]
+
+
+def _settings() -> dict:
+    """The caller's JAX settings: contexts are thread-local, so the threads must enter them anew."""
+    return {
+        manager: getattr(jax.config, "jax_" + manager.__name__)
+        for manager in (
+            jax.enable_x64,
+            jax.default_device,
+            jax.default_matmul_precision,
+            jax.numpy_dtype_promotion,
+            jax.numpy_rank_promotion,
+        )
+    }

@@ -1,0 +1,100 @@
+"""Is a derivation right? `check`, `check_backward`, `check_gradient`, and `examine`."""
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from handgrad.compare.examination import Examination
+from handgrad.compare.problem import Kind, Problem, Trouble, name_of, summary, user_traceback
+from handgrad.compare.report import GradientMismatch, Report
+
+
+def check(
+    candidate: Callable, reference: Callable, *args: Any, seed: int = 0,
+    argnums: Sequence[int] | None = None, name: str | None = None,
+) -> Report:  # fmt: skip
+    """Verify a differentiable function (a `custom_vjp`, a kernel) against a plain one.
+
+    candidate, reference: callables of `*args`; both forward values and gradients are compared.
+    args: sample inputs, arrays or trees of arrays, at which the derivation is verified.
+    seed: of the random cotangents and neighbouring samples; the same seed, the same report.
+    argnums: the arguments to be differentiated (default: all that hold floats).
+
+    Returns a `Report`; raises `GradientMismatch` if the derivation is wrong, and what a function
+    itself raised.
+    """
+    __tracebackhide__ = True
+    return _raise(examine(candidate, reference, *args, seed=seed, argnums=argnums, name=name))
+
+
+def check_backward(
+    backward: Callable, reference: Callable, *args: Any, seed: int = 0,
+    argnums: Sequence[int] | None = None, name: str | None = None,
+) -> Report:  # fmt: skip
+    """Verify a hand-derived `backward(*args, dy)`, as on paper, against autodiff of `reference`.
+
+    It returns a tuple with one cotangent for each argument in order (`None` for integers), of
+    the argument's shape; dy has the shape of the reference's output. Else as `check`.
+    """
+    __tracebackhide__ = True
+    return _raise(
+        examine(backward, reference, *args, kind="backward", seed=seed, argnums=argnums, name=name)
+    )
+
+
+def check_gradient(
+    gradient: Callable, loss: Callable, *args: Any, seed: int = 0,
+    argnums: Sequence[int] | None = None, name: str | None = None,
+) -> Report:  # fmt: skip
+    """Verify a hand-derived `gradient(*args)` of a scalar `loss(*args)`.
+
+    It returns a tuple with one gradient for each argument or, like `jax.grad`, the gradient
+    with respect to the first argument alone. Else as `check`.
+    """
+    __tracebackhide__ = True
+    return _raise(
+        examine(gradient, loss, *args, kind="gradient", seed=seed, argnums=argnums, name=name)
+    )
+
+
+def examine(
+    candidate: Callable, reference: Callable, *args: Any, kind: Kind = "function", seed: int = 0,
+    argnums: Sequence[int] | None = None, name: str | None = None,
+) -> Report:  # fmt: skip
+    """The same without raising: whatever is wrong stands in the `Report`.
+
+    kind: what the candidate is, "function" (see `check`), "backward" (see `check_backward`) or
+    "gradient" (see `check_gradient`).
+    """
+    if kind not in ("function", "backward", "gradient"):
+        raise ValueError(f"kind is {kind!r}; it must be 'function', 'backward' or 'gradient'")
+    report = Report(name or name_of(candidate), kind, seed)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            problem = Problem(candidate, reference, args, kind, argnums)
+            return Examination(problem, report).run()
+    except Trouble as trouble:
+        return _stopped(report, trouble)
+
+
+def _raise(report: Report) -> Report:
+    __tracebackhide__ = True
+    if report.error is not None:
+        report.error.add_note(f"handgrad: {report.problem} (check of {report.name})")
+        raise report.error
+    if not report.ok:
+        raise GradientMismatch(report)
+    return report
+
+
+def _stopped(report: Report, trouble: Trouble) -> Report:
+    if trouble.error is None:
+        return dataclasses.replace(report, problem=str(trouble))
+    return dataclasses.replace(
+        report,
+        problem=f"{trouble} {summary(trouble.error)}",
+        traceback=user_traceback(trouble.error),
+        error=trouble.error,
+    )

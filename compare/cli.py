@@ -1,0 +1,362 @@
+"""The command `handgrad`. Rich and JAX are imported when they are needed: it answers at once."""
+
+import argparse
+import os
+import pathlib
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from handgrad.compare.mistake import Mistake
+
+if TYPE_CHECKING:
+    from handgrad.compare.suite import Item, Verdict
+    from handgrad.compare.workers import Pool
+
+__all__ = ["main"]
+
+RIGHT, WRONG, USAGE, INTERRUPTED = 0, 1, 2, 130
+TIMEOUT = 60.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return RIGHT
+    try:
+        return options.command(options)
+    except (Mistake, OSError) as mistake:  # OSError: a file that cannot be read or written
+        print(f"handgrad: {mistake}", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        print("handgrad: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+# --- what can be typed ---------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="handgrad",
+        description="Is a gradient derived by hand right? handgrad compares it with autodiff, "
+        "element by element, and says where it goes wrong.",
+        epilog="handgrad COMMAND --help tells more about a command.",
+    )
+    parser.add_argument("--version", action=_Version)
+    parser.set_defaults(command=None)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    _add_check(commands)
+    _add_list(commands)
+    _add_show(commands)
+    _add_figures(commands)
+    _add_errata(commands)
+    return parser
+
+
+def _add_check(commands: Any) -> None:
+    check = commands.add_parser(
+        "check",
+        help="verify the built-in derivations, or those in a file of yours",
+        description="Verify derivations. Without a FILE: everything built in. With one: what it "
+        "declares with the decorators @backward_of, @gradient_of and @same_as.",
+        epilog="examples:\n"
+        "  handgrad check                              everything built in\n"
+        "  handgrad check -k softmax                   what has softmax in its name\n"
+        "  handgrad check my_derivation.py             what your file declares\n"
+        "  handgrad check my_derivation.py::my_loss    one derivation of it\n\n"
+        "exit code: 0 all right, 1 a derivation is wrong or could not be compared,\n"
+        "2 wrong usage or a file that cannot be used, 130 interrupted (Ctrl-C)",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    check.set_defaults(command=_check)
+    _add_selection(check)
+    check.add_argument(
+        "--seed", type=_natural, default=0, metavar="N",
+        help="of the sample inputs and cotangents; the same seed, the same result (default 0)",
+    )  # fmt: skip
+    check.add_argument(
+        "--scale", type=_positive, default=1.0, metavar="X",
+        help="multiply the normally distributed sample inputs by X (default 1)",
+    )  # fmt: skip
+    check.add_argument(
+        "-v", "--verbose", action="store_true",
+        help="print the report of every case, not only of those that fail",
+    )  # fmt: skip
+    check.add_argument("--json", metavar="FILE", help="write every report to FILE, as JSON")
+    check.add_argument("--junit", metavar="FILE", help="write the results to FILE, as JUnit XML")
+    check.add_argument(
+        "-j", "--jobs", type=_natural, default=min(2, os.cpu_count() or 1), metavar="N",
+        help="worker processes (default %(default)s)",
+    )  # fmt: skip
+    check.add_argument(
+        "--timeout", type=_positive, default=TIMEOUT, metavar="S",
+        help="seconds after which a case is stopped, and counted as failed (default 60)",
+    )  # fmt: skip
+    check.add_argument(
+        "--memory", type=_positive, metavar="GB",
+        help="memory that one worker process may take (default: 90 %% of this machine's)",
+    )  # fmt: skip
+
+
+def _add_list(commands: Any) -> None:
+    listing = commands.add_parser(
+        "list",
+        help="list what can be verified",
+        description="List every built-in case, or what a file of yours declares: its name, its "
+        "function and its sample inputs.",
+    )
+    listing.set_defaults(command=_list, jobs=1, timeout=TIMEOUT, memory=None)
+    _add_selection(listing)
+
+
+def _add_show(commands: Any) -> None:
+    show = commands.add_parser(
+        "show",
+        help="show a built-in function: mathematics, code, verdict",
+        description="Show a built-in function: its signature, its mathematics, the code by hand "
+        "beside the code that autodiff differentiates, and the verdict.",
+    )
+    show.add_argument("name", metavar="NAME", help="such as softmax or activations.softmax")
+    show.set_defaults(command=_show, jobs=2, timeout=TIMEOUT, memory=None, seed=0, scale=1.0)
+
+
+def _add_figures(commands: Any) -> None:
+    figures = commands.add_parser(
+        "figures",
+        help="run the experiments of the source documents, and save their pictures",
+        description="Run the experiments that the source documents describe, and save a picture of "
+        "each as DIR/NAME.png. Needs matplotlib: pip install 'handgrad[plots]'.",
+    )
+    figures.add_argument("directory", metavar="DIR", help="where to; made if it does not exist")
+    figures.add_argument("--seed", type=_natural, default=0, metavar="N", help="(default 0)")
+    figures.set_defaults(command=_figures)
+
+
+def _add_errata(commands: Any) -> None:
+    errata = commands.add_parser(
+        "errata",
+        help="what the source documents print and should not have",
+        description="Every equation of the source documents that is wrong as printed, beside the "
+        "one that holds, with the numbers that show it: all of it computed anew.",
+    )
+    errata.add_argument("--seed", type=_natural, default=0, metavar="N", help="(default 0)")
+    errata.set_defaults(command=_errata)
+
+
+def _add_selection(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "files", nargs="*", metavar="FILE.py[::NAME]",
+        help="a Python file that declares derivations, or one of them by its name",
+    )  # fmt: skip
+    parser.add_argument(
+        "--sources", action="store_true",
+        help="the derivations of the source documents, line by line, instead of the functions",
+    )  # fmt: skip
+    parser.add_argument(
+        "-k", dest="pattern", metavar="PATTERN",
+        help="only the cases whose name contains PATTERN; * and ? stand for any characters",
+    )  # fmt: skip
+
+
+class _Version(argparse.Action):
+    def __init__(self, option_strings: Sequence[str], dest: str):
+        super().__init__(option_strings, dest, nargs=0, help="print the version and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import version
+
+        python = ".".join(map(str, sys.version_info[:3]))
+        print(f"handgrad {version('handgrad')} (jax {version('jax')}, Python {python})")
+        parser.exit()
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
+
+
+# --- check ---------------------------------------------------------------------------------------
+
+
+def _check(options: argparse.Namespace) -> int:
+    from handgrad.compare import console, export, selection
+
+    begin = time.monotonic()
+    for path in filter(None, (options.json, options.junit)):
+        _writable(path)
+    with _pool(options) as pool:
+        items, unusable = selection.select(options, pool)
+        found, stop = _examine(options, pool, items)
+    seconds = time.monotonic() - begin
+    _print_results(options, found)
+    if options.json:
+        text = export.as_json(
+            found, seed=options.seed, scale=options.scale, interrupted=stop is not None
+        )
+        pathlib.Path(options.json).write_text(text, "utf-8")
+    if options.junit:
+        pathlib.Path(options.junit).write_text(export.as_junit(found, seconds), "utf-8")
+    if items:
+        ending = f"seed {options.seed} · {seconds:.1f} s"
+        console.output().print(console.summary(found, len(items), ending))
+    if stop is not None:
+        raise stop
+    if unusable:
+        return USAGE
+    return RIGHT if all(verdict.ok for verdict in found.values()) else WRONG
+
+
+def _pool(options: argparse.Namespace) -> "Pool":
+    from handgrad.compare import suite, workers
+
+    memory = options.memory and int(options.memory * 1e9)
+    if memory is None and (whole := workers.memory_of_machine()) is not None:
+        memory = int(0.9 * whole)
+    return workers.Pool(options.jobs or 1, options.timeout, memory, suite.prepare)
+
+
+def _examine(
+    options: argparse.Namespace, pool: "Pool", items: Sequence["Item"]
+) -> tuple[dict["Item", "Verdict"], BaseException | None]:
+    """The verdicts in the order of the items; and what came before the last, Ctrl-C perhaps."""
+    from handgrad.compare import console, suite, workers
+
+    by_id = {item.id: item for item in items}
+    tasks = [
+        workers.Task(item.id, suite.examine, (item, options.seed, options.scale)) for item in items
+    ]
+    found: dict[Item, Verdict] = {}
+    stop = None
+    with console.Bar(len(tasks)) as bar:
+        try:
+            for outcome in pool.run(tasks, lambda task: bar.begin(task.name)):
+                item = by_id[outcome.task.name]
+                found[item] = suite.verdict_of(item, outcome)
+                bar.end(item.id, found[item].ok)
+        except (KeyboardInterrupt, workers.WorkerError) as error:
+            stop = error
+    return {item: found[item] for item in items if item in found}, stop
+
+
+def _print_results(options: argparse.Namespace, found: dict["Item", "Verdict"]) -> None:
+    from handgrad.compare import console
+
+    out = console.output()
+    if found and not options.files:
+        out.print(console.case_table(found))
+        out.print()
+    for item, verdict in found.items():
+        if verdict.ok and not options.verbose and not options.files:
+            if not verdict.accurate:
+                out.print(console.inaccuracy(item, verdict))
+                out.print()
+            continue
+        out.print(console.report(verdict, "" if verdict.ok else _reproduce(item, options)))
+        out.print()
+
+
+def _reproduce(item: "Item", options: argparse.Namespace) -> str:
+    from handgrad.compare.suite import CASES, SOURCES
+
+    selecting = {CASES: ["-k", item.id], SOURCES: ["--sources", "-k", item.id]}
+    words = ["handgrad", "check", *selecting.get(item.origin, [item.id])]
+    words += ["--seed", str(options.seed)]
+    if options.scale != 1:
+        words += ["--scale", str(options.scale)]
+    if options.timeout != TIMEOUT:
+        words += ["--timeout", str(options.timeout)]
+    if options.memory is not None:
+        words += ["--memory", str(options.memory)]
+    return shlex.join(words)
+
+
+def _writable(path: str) -> None:
+    folder = pathlib.Path(path).absolute().parent
+    if not folder.is_dir():
+        raise Mistake(f"{path} cannot be written, since the folder {folder} does not exist")
+    if pathlib.Path(path).is_dir():
+        raise Mistake(f"{path} cannot be written, since it is a folder; give the name of a file")
+
+
+# --- the other commands --------------------------------------------------------------------------
+
+
+def _list(options: argparse.Namespace) -> int:
+    from handgrad.compare import console, selection
+
+    with _pool(options) as pool:
+        items, unusable = selection.select(options, pool)
+    if items:
+        console.output().print(console.list_table(items))
+    return USAGE if unusable else RIGHT
+
+
+def _show(options: argparse.Namespace) -> int:
+    from handgrad.compare import console, selection, show
+
+    items = selection.named(options.name)
+    out = console.output()
+    page = show.page(items[0])
+    out.print(page.signature, style="bold")
+    out.print()
+    out.print(page.mathematics)
+    out.print()
+    console.code(out, page.sides)
+    with _pool(options) as pool:
+        found, stop = _examine(options, pool, items)
+    out.print()
+    out.print(console.case_table(found))
+    for item, verdict in found.items():
+        if not verdict.ok:
+            out.print()
+            out.print(console.report(verdict, _reproduce(item, options)))
+    if stop is not None:
+        raise stop
+    return RIGHT if all(verdict.ok for verdict in found.values()) else WRONG
+
+
+def _figures(options: argparse.Namespace) -> int:
+    from handgrad.compare import console, figures
+
+    with console.Bar(len(figures.EXPERIMENTS)) as bar:
+        try:
+            saved = figures.save_all(options.directory, bar.step, options.seed)
+        except ModuleNotFoundError as error:
+            raise Mistake(str(error)) from None
+    out = console.output()
+    for path, result in saved.items():
+        out.print(f"{result}\n  {path}")
+    return RIGHT if all(result.holds for result in saved.values()) else WRONG
+
+
+def _errata(options: argparse.Namespace) -> int:
+    from handgrad.compare import console, errata
+
+    with console.Bar(1) as bar:
+        table = errata.errata_table(options.seed, progress=bar.step)
+    confirmed = sum(row.confirmed for row in table)
+    out = console.output()
+    out.print(console.errata(table))
+    out.print(f"{len(table)} errata, {confirmed} confirmed by the numbers · seed {options.seed}")
+    return RIGHT if confirmed == len(table) else WRONG
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,273 @@
+"""How the command shows things, in a terminal or a pipe: tables, reports, code, a progress bar."""
+
+import io
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from handgrad.compare.report import Accuracy
+from handgrad.compare.suite import CASES, SOURCES, Item, Verdict
+
+if TYPE_CHECKING:
+    from handgrad.compare.errata import Erratum
+
+__all__ = [
+    "Bar",
+    "case_table",
+    "code",
+    "errata",
+    "inaccuracy",
+    "list_table",
+    "output",
+    "report",
+    "summary",
+]
+
+Results = Mapping[Item, Verdict]
+ENDLESS = 10_000  # the width of a pipe: whoever reads there wraps for himself
+BESIDE = 200  # the width up to which two pieces of code stand side by side
+WORDS = {
+    "right": "right",
+    "wrong": "wrong",
+    "not compared": "not compared",
+    "crashed": "crashed",
+    "timeout": "timed out",
+    "memory": "out of memory",
+    "raised": "failed",
+}
+
+
+def output(stderr: bool = False) -> Console:
+    """A console that never fails for want of a character in the terminal's encoding."""
+    stream = sys.stderr if stderr else sys.stdout
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="replace")
+    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    if console.is_terminal:
+        return console
+    console.file, console.width = cast(IO[str], _Trimmed(stream)), ENDLESS
+    return console
+
+
+class _Trimmed:
+    """A stream that gets no spaces at the ends of lines, with which tables are filled up."""
+
+    def __init__(self, stream: Any):
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        self.stream.write(re.sub(r" +(?=\n)", "", text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+class Bar:
+    """A progress bar on stderr while that is a terminal: what is running, what is done."""
+
+    def __init__(self, total: int):
+        console = output(stderr=True)
+        self._running: dict[str, None] = {}
+        self._failed = 0
+        self._progress = Progress(
+            BarColumn(30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}", markup=False),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task("", total=total)
+
+    def __enter__(self) -> "Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def begin(self, name: str) -> None:
+        self._running[name] = None
+        self._show(0)
+
+    def end(self, name: str, ok: bool) -> None:
+        self._running.pop(name, None)
+        self._failed += not ok
+        self._show(1)
+
+    def step(self, name: str, done: int, total: int) -> None:
+        """One thing after the other: this one begins, and those before it are done."""
+        self._running = {name: None}
+        self._progress.update(self._task, description=name, completed=done, total=total)
+
+    def _show(self, steps: int) -> None:
+        failed = [f"{self._failed} not right"] * (self._failed > 0)
+        text = " · ".join([*failed, *self._running])
+        self._progress.update(self._task, description=text, advance=steps)
+
+
+def case_table(found: Results) -> Table:
+    """One row a topic; without what was not measured."""
+    of_sources = all(item.origin == SOURCES for item in found)
+    measured = any(verdict.accuracy for verdict in found.values())
+    table = _table()
+    table.add_column("topic")
+    if not of_sources:
+        table.add_column("functions", justify="right")
+    table.add_column("cases", justify="right")
+    table.add_column("derivations")
+    table.add_column("verified", justify="right")
+    if measured:
+        table.add_column("accuracy: worst error, autodiff's own there")
+    for topic in dict.fromkeys(item.topic for item in found):
+        mine = {item: verdict for item, verdict in found.items() if item.topic == topic}
+        ok = all(verdict.ok for verdict in mine.values())
+        cells: list[str | Text] = [topic]
+        if not of_sources:
+            cells.append(str(len({item.function for item in mine})))
+        cells.append(str(len(mine)))
+        cells.append(Text(f"{'✓' if ok else '✗'} {counts(mine)}", "green" if ok else "red"))
+        cells.append(_verified(mine))
+        if measured:
+            cells.append(_worst(mine))
+        table.add_row(*cells)
+    return table
+
+
+def _verified(found: Results) -> str:
+    """Such as `12 gradients, 30 lines`."""
+    totals: dict[str, int] = {}
+    for verdict in found.values():
+        totals[verdict.unit] = totals.get(verdict.unit, 0) + verdict.verified
+    parts = [f"{n} {unit}{'s' * (n != 1)}" for unit, n in totals.items()]
+    return ", ".join(parts)
+
+
+def counts(found: Results) -> str:
+    """Such as `right`, or `11 right, 1 wrong, 1 timed out`."""
+    statuses = [verdict.status for verdict in found.values()]
+    if set(statuses) <= {"right"}:
+        return "right"
+    return ", ".join(f"{statuses.count(s)} {word}" for s, word in WORDS.items() if s in statuses)
+
+
+def _worst(found: Results) -> Text:
+    measured = [(a, item) for item, verdict in found.items() for a in verdict.accuracy]
+    if not measured:
+        return Text("not measured", style="dim")
+    a, item = max(measured, key=lambda pair: _badness(pair[0]))
+    losing = sum(not verdict.accurate for verdict in found.values())
+    where = f"{_error(a)}, in {item.id}"
+    return Text(f"{losing} lose digits; {where}", style="yellow") if losing else Text(where)
+
+
+def _badness(a: Accuracy) -> tuple[bool, float]:
+    return not a.ok, a.hand
+
+
+def _error(a: Accuracy) -> str:
+    return f"{a.hand:.3g} ulp ({a.autodiff:.3g})"
+
+
+def inaccuracy(item: Item, verdict: Verdict) -> Text:
+    """A line on a right derivation whose code loses digits."""
+    a = max(verdict.accuracy, key=_badness)
+    return Text(
+        f"! {item.id}: right, but its code loses digits in {a.dtype}: {a.hand:.3g} ulp in the "
+        f"gradient of {a.path}, autodiff's own {a.autodiff:.3g}",
+        style="yellow",
+    )
+
+
+def report(verdict: Verdict, command: str = "") -> Text:
+    """A report as it is printed; `command` reproduces it."""
+    text = Text(verdict.text)
+    text.highlight_regex(r"\A✓.*", "bold green")
+    text.highlight_regex(r"\A✗.*", "bold red")
+    text.highlight_regex(r"(?m)^  →.*", "bold")
+    text.highlight_regex(r"(?m)^  note:.*", "dim")
+    if verdict.printed:
+        text.append("\n  it printed (every line once):")
+        text.append("".join(f"\n  │ {line}" for line in _clean(verdict.printed)), "dim")
+    if command:
+        text.append("\n  reproduce: ").append(command, "cyan")
+    return text
+
+
+def _clean(printed: str) -> list[str]:
+    """Each line once, since a function is called many times over; no control characters."""
+    text = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "", printed)
+    return list(dict.fromkeys(text.rstrip().splitlines()))
+
+
+def summary(found: Results, total: int, ending: str) -> Text:
+    """The last line."""
+    ok = all(verdict.ok for verdict in found.values())
+    done = f"{len(found)} of {total}" if len(found) < total else f"{total}"
+    mark = "✗" if not ok else "✓" if len(found) == total else "…"
+    return Text(
+        f"{mark} {done} case{'s' * (total != 1)}: {counts(found) if found else 'nothing done'}"
+        f" · {_verified(found) or 'nothing'} verified · {ending}",
+        style="bold red" if not ok else "bold green" if len(found) == total else "bold yellow",
+    )
+
+
+def list_table(items: Sequence[Item]) -> Table:
+    """One row an item."""
+    table = _table()
+    of_sources = all(item.origin == SOURCES for item in items)
+    names = ("derivation", "ends in", "lines") if of_sources else ("case", "function", "inputs")
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for item in items:
+        room = "manual." if item.origin == CASES else ""
+        table.add_row(item.id, room + item.function, item.sample)
+    return table
+
+
+def errata(table: Iterable["Erratum"]) -> Text:
+    """Document by document: what is printed, what holds instead, and the numbers that show it."""
+    text, document = Text(), ""
+    for row in table:
+        if row.document != document:
+            document = row.document
+            text.append(f"{document}\n", "bold")
+        mark, style = ("✓", "green") if row.confirmed else ("✗", "bold red")
+        text.append(f"  {mark} ", style).append(f"{row.place or 'no place given'} [{row.claim}]\n")
+        text.append(f"      printed  {row.printed}\n")
+        text.append(f"      holds    {row.correction or '(no correction)'}\n", "green")
+        text.append(f"      numbers  {row.numbers}\n      because  {row.why}\n\n")
+    return text
+
+
+def code(console: Console, sides: Mapping[str, str]) -> None:
+    """Two pieces of Python side by side, or one after the other where they do not fit."""
+    widths = [max(map(len, text.splitlines()), default=0) for text in sides.values()]
+    if sum(widths) + 4 * len(widths) <= min(console.width, BESIDE):
+        table = _table()
+        for title in sides:
+            table.add_column(title)
+        table.add_row(*map(_syntax, sides.values()))
+        console.print(table)
+        return
+    for title, text in sides.items():
+        console.print(Text(title, "bold"))
+        console.print(Padding(_syntax(text), (0, 0, 1, 2)))
+
+
+def _syntax(text: str) -> Syntax:
+    return Syntax(text, "python", theme="ansi_dark", background_color="default")
+
+
+def _table() -> Table:
+    return Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")

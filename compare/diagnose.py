@@ -1,0 +1,294 @@
+"""What a wrong gradient looks like: relations between it and the right one.
+
+A relation is claimed only if it explains the whole deviation to within the noise.
+"""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+
+import numpy as np
+
+from handgrad.compare.report import Diagnosis
+
+# Kinds that say where the deviation is, not what it is.
+VAGUE = frozenset({"region", "slice", "element", "nonlinear"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """One pair of sample and cotangent at which the derivation is wrong."""
+
+    names: Sequence[str]  # of the gradients, as those below
+    values: Sequence[np.ndarray]  # the variables they belong to
+    hand: Sequence[np.ndarray]
+    truth: Sequence[np.ndarray]
+    noise: Sequence[np.ndarray]  # what a deviation may be and still be rounding
+    wrong: Sequence[np.ndarray]  # which elements differ
+    cotangents: Sequence[np.ndarray]
+    by_hand: Callable[..., list]  # other cotangents, same sample -> gradients
+    by_autodiff: Callable[..., list]
+    single_precision: bool  # the candidate computes in float32 or less somewhere
+
+    def same(self, i: int, a: np.ndarray, b: np.ndarray) -> bool:
+        """Whether a and b agree to the noise of gradient i."""
+        if a.shape != b.shape:
+            return False
+        with np.errstate(all="ignore"):
+            close = np.abs(a - b) <= np.maximum(self.noise[i], 1e-11 * np.abs(b))
+        return bool(close.all()) and bool(np.abs(b).max(initial=0) > 0)
+
+
+def diagnose(evidence: Evidence) -> list[Diagnosis]:
+    """At most one relation a gradient, the simplest first; then what the wrong elements share."""
+    found = []
+    for i, name in enumerate(evidence.names):
+        if not evidence.wrong[i].any():
+            continue
+        for relation in RELATIONS:
+            result = relation(evidence, i)
+            if result is not None:
+                found.append(Diagnosis(result[0], name, f"the gradient of {name} {result[1]}"))
+                break
+    return found
+
+
+def _not_finite(e: Evidence, i: int):
+    bad = ~np.isfinite(e.hand[i])
+    if bad.any() and np.isfinite(e.truth[i]).all():
+        what = "nan" if np.isnan(e.hand[i]).any() else "inf"
+        return "nonfinite", (
+            f"has {what} in {bad.sum()} of {bad.size} elements, where the true one is finite: "
+            "look for 0/0, inf - inf or an overflowing exp"
+        )
+
+
+def _zero(e: Evidence, i: int):
+    if not e.hand[i].any() and e.truth[i].any():
+        return "missing", "is zero everywhere: the path through it is missing"
+
+
+def _cotangent(e: Evidence, i: int):
+    if not np.isfinite(e.truth[i]).all():
+        return None
+    if len(e.cotangents) == 1 and e.cotangents[0].ndim == 0 and e.cotangents[0] == 1:
+        return None
+    doubled = e.by_hand([2 * dy for dy in e.cotangents])[i]
+    if e.same(i, doubled, e.hand[i]):
+        ones = e.by_autodiff([np.ones_like(dy) for dy in e.cotangents])[i]
+        where = ": it is the one for dy = 1" if e.same(i, e.hand[i], ones) else ""
+        return "ignores-cotangent", f"ignores the cotangent dy{where}; multiply by dy (chain rule)"
+    if not e.same(i, doubled, 2 * e.hand[i]):
+        for power in (2, 3):
+            if e.same(i, e.hand[i], e.by_autodiff([dy**power for dy in e.cotangents])[i]):
+                return (
+                    "squares-cotangent",
+                    f"takes dy to the power {power}; it must be linear in dy",
+                )
+        if np.isfinite(doubled).all():
+            return "nonlinear", "is not linear in the cotangent: twice dy does not give twice it"
+
+
+def _factor(e: Evidence, i: int):
+    h, g = e.hand[i], e.truth[i]
+    norm = np.vdot(g, g).real
+    if norm == 0 or not np.isfinite(h).all():
+        return None
+    ratio = complex(np.vdot(g, h) / norm)
+    if (
+        abs(ratio) < 1e-12
+        or abs(ratio - 1) < 1e-7
+        or abs(ratio.imag) > 1e-9 * abs(ratio)
+        or not e.same(i, h / ratio.real, g)
+    ):
+        return None
+    r = ratio.real
+    if abs(r + 1) < 1e-9:
+        return "sign", "has the wrong sign"
+    return "factor", f"is {_number(r)} times the right one{_origin(e, abs(r))}"
+
+
+def _origin(e: Evidence, r: float) -> str:
+    """A guess at where a constant factor comes from: the sizes at hand, 2, ½, square roots."""
+    sizes: dict[int, str] = {}
+    for name, array in [*zip(e.names, e.values, strict=True), *(("dy", c) for c in e.cotangents)]:
+        for axis, n in enumerate(array.shape):
+            sizes.setdefault(n, f"{n}, axis {axis} of {name}")
+        sizes.setdefault(array.size, f"{array.size}, the number of elements of {name}")
+    for n, name in sizes.items():
+        if n > 1:
+            for value, text in (
+                (n, f"N = {name}: a sum taken for a mean?"),
+                (1 / n, f"1/N with N = {name}: a mean taken for a sum?"),
+                (math.sqrt(n), f"√N with N = {name}"),
+                (1 / math.sqrt(n), f"1/√N with N = {name}"),
+                (2 / n, f"2/N with N = {name}"),
+                (n / 2, f"N/2 with N = {name}"),
+                ((n - 1) / n, f"(N−1)/N with N = {name}: biased or unbiased variance?"),
+                (n / (n - 1), f"N/(N−1) with N = {name}: biased or unbiased variance?"),
+            ):
+                if abs(r - value) < 1e-9 * value and not (value in (2, 0.5) and n == 2):
+                    return f" ({text})"
+    if abs(r - 2) < 1e-9:
+        return " (2: the derivative of a square, or a half left out?)"
+    if abs(r - 0.5) < 1e-9:
+        return " (½: the derivative of a square is twice its root)"
+    return ""
+
+
+def _number(r: float) -> str:
+    fraction = Fraction(r).limit_denominator(10_000)
+    if fraction and abs(float(fraction) / r - 1) < 1e-10 and fraction.denominator > 1:
+        return f"{fraction} = {r:.6g}"
+    return f"{r:.10g}"
+
+
+def _transposed(e: Evidence, i: int):
+    h, g = e.hand[i], e.truth[i]
+    if h.ndim >= 2 and h.shape[-1] == h.shape[-2] and e.same(i, np.swapaxes(h, -1, -2), g):
+        return "transposed", "is transposed"
+
+
+def _swapped(e: Evidence, i: int):
+    for j, name in enumerate(e.names):
+        if j != i and e.same(i, e.hand[i], e.truth[j]):
+            return "swapped", f"is the one of {name}: cotangents returned in the wrong order?"
+
+
+def _flipped(e: Evidence, i: int):
+    h, g = e.hand[i], e.truth[i]
+    axes = [a for a in range(h.ndim) if h.shape[a] > 1]
+    for k in range(1, min(len(axes), 4) + 1):
+        for some in itertools.combinations(axes, k):
+            if e.same(i, np.flip(h, some), g):
+                turn = "rotated by 180° in" if k == 2 else "reversed along"
+                return "flipped", f"is {turn} {_axes(some)}"
+
+
+def _shifted(e: Evidence, i: int):
+    h, g = e.hand[i], e.truth[i]
+    for axis in range(h.ndim):
+        if h.shape[axis] < 3:
+            continue
+        for step, word in ((1, "late"), (-1, "early")):
+            a = np.moveaxis(h, axis, 0)
+            b = np.moveaxis(g, axis, 0)
+            noise = np.moveaxis(e.noise[i], axis, 0)
+            a, b, noise = (a[1:], b[:-1], noise[:-1]) if step == 1 else (a[:-1], b[1:], noise[1:])
+            if (np.abs(a - b) <= np.maximum(noise, 1e-9 * np.abs(b))).all() and b.any():
+                return "shifted", f"comes one step too {word} along axis {axis}"
+
+
+def _permuted(e: Evidence, i: int):
+    h, g = e.hand[i], e.truth[i]
+    for axis in range(h.ndim - 1, -1, -1):
+        for blocks in (2, 3, 4):
+            if h.shape[axis] % blocks or h.shape[axis] < blocks:
+                continue
+            parts = np.split(h, blocks, axis)
+            for order in itertools.permutations(range(blocks)):
+                if order == tuple(range(blocks)):
+                    continue
+                if e.same(i, np.concatenate([parts[k] for k in order], axis), g):
+                    return "permuted", (
+                        f"has its {blocks} blocks along axis {axis} in another order: block k of "
+                        f"the right one is block {list(order)}[k] of yours (gates?)"
+                    )
+
+
+def _reduced(e: Evidence, i: int):
+    """Summed where it should not be: constant along an axis, with the right sum there."""
+    h, g = e.hand[i], e.truth[i]
+    for axis in range(h.ndim):
+        n = h.shape[axis]
+        if n < 2 or (h != np.take(h, [0], axis)).any():
+            continue
+        total = np.broadcast_to(g.sum(axis, keepdims=True), g.shape)
+        for value, word in ((total, "summed"), (total / n, "averaged")):
+            if e.same(i, h, value):
+                return "reduced", f"is {word} over axis {axis}, where each element has its own"
+
+
+def _single(e: Evidence, i: int):
+    h, g = e.hand[i], e.truth[i]
+    scale = max(np.abs(g).max(initial=0), 1e-300)
+    if e.single_precision and np.abs(h - g).max() < 1e-2 * scale:
+        return "precision", (
+            f"is right to {np.abs(h - g).max() / scale:.0e} only: the derivation computes in a "
+            "lower precision than its inputs (look for float32, bfloat16 or .astype)"
+        )
+
+
+def _where(e: Evidence, i: int):
+    """What the wrong elements have in common."""
+    wrong, x = e.wrong[i], e.values[i]
+    if wrong.all() or wrong.size < 2:
+        return None
+    if wrong.sum() == 1:
+        index = [int(k) for k in np.argwhere(wrong)[0]]
+        return "element", f"is wrong in the one element {index} only"
+    for axis in range(wrong.ndim):
+        others = tuple(a for a in range(wrong.ndim) if a != axis)
+        lines = np.flatnonzero(wrong.any(others))
+        n = wrong.shape[axis]
+        if len(lines) == 1 and n > 1:
+            place = {0: "the first", n - 1: "the last"}.get(int(lines[0]), f"number {lines[0]}")
+            return "slice", f"is wrong in {place} along axis {axis} only"
+        if n > 2 and len(lines) == n - 1:
+            missing = int(next(iter(set(range(n)) - set(lines.tolist()))))
+            if missing in (0, n - 1):
+                place = "first" if missing == 0 else "last"
+                return "slice", f"is right in the {place} along axis {axis} only"
+    if x.shape == wrong.shape and x.dtype.kind == "f":
+        for mask, text in ((x < 0, "negative"), (x > 0, "positive"), (x == 0, "zero")):
+            if (
+                mask.any()
+                and not mask.all()
+                and not (wrong & ~mask).any()
+                and wrong[mask].mean() > 0.8
+            ):
+                return "region", f"is wrong only where {e.names[i]} is {text}"
+        low, high = np.abs(x[~wrong]).max(initial=0), np.abs(x[wrong]).min()
+        if low < high:
+            return "region", f"is wrong only where |{e.names[i]}| is above {low:.3g}"
+        low, high = np.abs(x[wrong]).max(), np.abs(x[~wrong]).min()
+        if low < high:
+            return "region", f"is wrong only where |{e.names[i]}| is below {high:.3g}"
+
+
+RELATIONS: tuple[Callable, ...] = (
+    _not_finite, _zero, _cotangent, _factor, _transposed, _swapped, _flipped, _permuted, _shifted,
+    _reduced, _single, _where,
+)  # fmt: skip
+
+
+def shape_mismatch(hand: np.ndarray, truth: np.ndarray) -> str:
+    """What would bring a gradient of the wrong shape into the right one, as far as can be seen."""
+
+    def close(a: np.ndarray) -> bool:
+        return a.shape == truth.shape and bool(np.allclose(a, truth, rtol=1e-8, atol=1e-12))
+
+    for axes in _subsets(hand.ndim):
+        for keep in (False, True):
+            if close(hand.sum(axes, keepdims=keep)):
+                return f": sum it over {_axes(axes)} (the argument was broadcast along it)"
+    if hand.ndim == truth.ndim:
+        for order in itertools.permutations(range(hand.ndim)):
+            if hand.ndim <= 4 and close(hand.transpose(order)):
+                return ": transpose it" if hand.ndim == 2 else f": transpose it by {order}"
+    if hand.size == truth.size and close(hand.reshape(truth.shape)):
+        return f": reshape it to {list(truth.shape)}"
+    if hand.ndim < truth.ndim or (hand.size < truth.size and hand.ndim == truth.ndim):
+        return ": a sum was taken over too many axes, or an axis lost"
+    return ""
+
+
+def _subsets(ndim: int) -> Iterator[tuple[int, ...]]:
+    for k in range(1, min(ndim, 5) + 1):
+        yield from itertools.combinations(range(ndim), k)
+
+
+def _axes(axes: Sequence[int]) -> str:
+    return f"axis {axes[0]}" if len(axes) == 1 else "axes " + " and ".join(map(str, axes))

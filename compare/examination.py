@@ -1,0 +1,354 @@
+"""One problem on its way to a report: traced, evaluated, judged, and run in its own precision."""
+
+import collections
+import contextlib
+import dataclasses
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from handgrad.compare import judge, witness
+from handgrad.compare.accuracy import Run
+from handgrad.compare.diagnose import shape_mismatch
+from handgrad.compare.explain import explain
+from handgrad.compare.interpret import Program
+from handgrad.compare.judge import Comparison, Rows
+from handgrad.compare.problem import Problem, Row, Trouble, name_of
+from handgrad.compare.report import Quantity, Report
+
+
+@contextlib.contextmanager
+def laboratory() -> Iterator[None]:
+    """Float64 on the CPU, whatever the user's settings, which are as before afterwards."""
+    with (
+        jax.enable_x64(True),
+        jax.default_device(jax.local_devices(backend="cpu")[0]),
+        jax.default_matmul_precision("highest"),
+        jax.numpy_dtype_promotion("standard"),
+        jax.debug_nans(False),
+        jax.debug_infs(False),
+        jax.disable_jit(False),
+    ):
+        yield
+
+
+_TRACED: collections.OrderedDict[Any, tuple[Row, tuple[int, ...]]] = collections.OrderedDict()
+_KEPT = 64
+
+
+class Examination:
+    """One problem on its way to a report."""
+
+    def __init__(self, problem: Problem, report: Report):
+        self.problem, self.report, self.seed = problem, report, report.seed
+        self.remarks: list[str] = []
+        self.what = name_of(problem.candidate)
+
+    def run(self) -> Report:
+        problem = self.problem
+        rows = Rows.plan(problem, self.seed)
+        like = [c[0] for c in rows.columns]
+        with laboratory():
+            self.reference = self._trace_reference(like)
+            self.candidate = self._trace_candidate(like)
+        run = self._start(like[len(problem.variables) :])
+        with laboratory():
+            self._shapes(rows)
+            return self._compare(rows, run)
+
+    # --- tracing ---
+
+    def _trace_reference(self, like: list) -> Row:
+        p = self.problem
+        row, same = self._traced("reference", p.reference, p.reference_row, like)
+        if row.untraceable is not None:
+            raise Trouble(
+                f"the reference {name_of(p.reference)} cannot be traced by JAX, so it has no "
+                f"autodiff ({row.untraceable}); write it with jax.numpy"
+            )
+        if not same:
+            raise Trouble(
+                f"the reference {name_of(p.reference)} is not deterministic: called twice with the "
+                "same inputs it computes different things; pass random numbers as an argument"
+            )
+        return row
+
+    def _trace_candidate(self, like: list) -> Row:
+        p = self.problem
+        try:
+            row, same = self._traced("candidate", p.candidate, p.candidate_row, like)
+        except Trouble as trouble:
+            if trouble.error is not None:
+                raise Trouble(f"{self.what} raised", trouble.error) from None
+            raise
+        if row.untraceable is not None:
+            self.remarks.append(
+                f"JAX cannot trace {self.what} ({row.untraceable}); it ran as plain Python, so "
+                "jit, vmap and its accuracy in the run's dtype were not examined"
+            )
+            again = [row.one(like) for _ in range(2)]
+            same = all(np.array_equal(a, b, equal_nan=True) for a, b in zip(*again, strict=True))
+        elif row.unbatchable is not None:
+            self.remarks.append(f"vmap of {self.what} fails: {row.unbatchable}")
+        if not same:
+            raise Trouble(
+                f"{self.what} is not deterministic: called twice with the same inputs it computes "
+                "different things; pass random numbers or a key as an argument"
+            )
+        return row
+
+    def _traced(
+        self, side: str, function: Callable, row_function: Callable, like: list
+    ) -> tuple[Row, bool]:
+        """The row function traced, and whether two traces agree; kept for the next check.
+
+        A kept one (it keeps its function alive, so the id is its own) is used only if tracing anew gives the very same program: a function that
+        depends on a global that has changed since is traced as it is now.
+        """
+        p = self.problem
+        key = (side, id(function), p.kind, p.tree, tuple(p.argnums or ()), p.signature())
+        kept = _TRACED.get(key)
+        if kept is not None:
+            row, verified = kept
+            with contextlib.suppress(Exception):
+                if fingerprint(Program(row_function, *like)) == row.fingerprint:
+                    _TRACED.move_to_end(key)
+                    p.verified = list(verified)
+                    return row, True
+        row = Row(row_function, like)
+        if row.untraceable is not None:
+            return row, True
+        row.fingerprint = fingerprint(row.single)
+        same = fingerprint(Program(row_function, *like)) == row.fingerprint
+        if same and sum(x.size for x in like) < 2_000_000:
+            _TRACED[key] = row, tuple(p.verified)
+            while len(_TRACED) > _KEPT:
+                _TRACED.popitem(last=False)
+        return row, same
+
+    def _start(self, cotangents: list) -> Run | None:
+        if self.candidate.untraceable is not None:
+            return None
+        p = self.problem
+        structure = (p.kind, p.tree, tuple(p.verified), tuple(v.path for v in p.variables))
+        keys = [
+            (side, id(function), structure, row.fingerprint)
+            for side, function, row in (
+                ("hand", p.candidate, self.candidate),
+                ("autodiff", p.reference, self.reference),
+            )
+        ]
+        return Run(p, cotangents, keys)
+
+    def _run_once(self, run: Run) -> None:
+        """What only the run in the user's dtype shows: an exception, a wrong dtype."""
+        try:
+            hand = run.hand()
+        except Trouble:
+            raise
+        except Exception as error:
+            raise Trouble(
+                f"{self.what} raised under jit in the dtype of its inputs:", error
+            ) from error
+        p = self.problem
+        outputs = hand[: len(hand) - len(p.verified)]
+        for y, dtype in zip(outputs, p.cotangent_dtypes, strict=False):
+            if y.dtype != dtype:
+                raise Trouble(f"{self.what} returns {y.dtype}; the reference returns {dtype}")
+        for h, i in zip(hand[len(outputs) :], p.verified, strict=True):
+            due = jnp.result_type(p.run_values[i])
+            if h.dtype != due:
+                path = p.variables[i].path
+                raise Trouble(
+                    f"the gradient of {path!r} is {h.dtype}, the argument {due}: a gradient "
+                    f"has its argument's dtype; end with .astype({path}.dtype)"
+                )
+
+    # --- structure ---
+
+    def _shapes(self, rows: Rows) -> None:
+        p = self.problem
+        outputs = len(self.candidate.shapes) - len(p.verified)
+        for k, i in enumerate(p.verified):
+            got, due = self.candidate.shapes[outputs + k], p.variables[i].shape
+            if got == due:
+                continue
+            first_row = [c[0] for c in rows.columns]
+            hand = self.candidate.one(first_row)[outputs + k]
+            truth = self.reference.one(first_row)[len(p.cotangent_shapes) + i]
+            hint = shape_mismatch(hand, truth)
+            others = [v.path for v in p.variables if v.shape == got]
+            if not hint and others:
+                hint = f": the shape of {others[0]!r}; is that the order of the arguments?"
+            raise Trouble(
+                f"the gradient of {p.variables[i].path!r} has shape {list(got)}, the argument "
+                f"{list(due)}{hint}"
+            )
+
+    # --- numbers ---
+
+    def _compare(self, rows: Rows, run: Run | None) -> Report:
+        p = self.problem
+        n_out = len(p.cotangent_shapes)
+        is_function = p.kind == "function"
+        pick = [*(range(n_out) if is_function else ()), *(n_out + i for i in p.verified)]
+        paths = [
+            *self._output_names(n_out if is_function else 0),
+            *(p.variables[i].path for i in p.verified),
+        ]
+        c = judge.compare(p, self.candidate, self.reference, rows, paths, pick, self.seed)
+        if run is not None:
+            self._run_once(run)  # compiled meanwhile, in other threads
+        self._under_vmap(c)
+        self._outer_gradient(c)
+        quantities = self._verdicts(c)
+        accuracy = self._accuracy(run, c)
+        self._remark(c, quantities)
+        split = n_out if is_function else 0
+        report = dataclasses.replace(
+            self.report,
+            outputs=tuple(quantities[:split]),
+            gradients=tuple(quantities[split:]),
+            remarks=tuple(self.remarks),
+            accuracy=tuple(accuracy),
+            device=run.device if run else "",
+            rows=len(c.rows),
+        )
+        if not report.ok:
+            diagnoses = explain(p, self.candidate, self.reference, c, split)
+            report = dataclasses.replace(report, diagnoses=tuple(diagnoses))
+        return report
+
+    @staticmethod
+    def _output_names(n: int) -> list[str]:
+        return ["output"] if n == 1 else [f"output {i}" for i in range(n)]
+
+    def _under_vmap(self, c: Comparison) -> None:
+        if self.candidate.unbatchable is not None:
+            return
+        alone = self.candidate.one([col[0] for col in c.rows.columns])
+        for a, h, noise, path in zip(alone, c.hand, c.noise, c.paths, strict=True):
+            scale = np.abs(h[0]).max(initial=0)
+            if judge.differs(a, h[0], noise[0] + 1e3 * witness.EPS * scale).any():
+                raise Trouble(
+                    f"{self.what} gives another {path} under vmap than alone: "
+                    "does it reduce or index over a fixed axis from the front?"
+                )
+
+    def _outer_gradient(self, c: Comparison) -> None:
+        """Inside a larger function, as users have it: ∇ Σ w sin(f), by jax.grad."""
+        p = self.problem
+        if p.kind != "function" or self.candidate.untraceable or not c.ok:
+            return
+        n = len(p.variables)
+        row = [col[0] for col in c.rows.columns]
+
+        def gradient(function):
+            def loss(*values):
+                y = jax.tree.leaves(function(*p.rebuild(values[:n])))
+                return sum(
+                    jnp.sum(jnp.real(dy * jnp.sin(y[i])))
+                    for dy, i in zip(values[n:], p.inexact_outputs, strict=True)
+                )
+
+            return Program(jax.grad(loss, tuple(p.verified)), *row)(*row)
+
+        hand, truth = gradient(p.candidate), gradient(p.reference)
+        for h, g, noise, i in zip(
+            hand, truth, c.noise[-len(p.verified) :], p.verified, strict=True
+        ):
+            scale = np.abs(g).max(initial=0) + np.abs(c.truth[-len(p.verified) :][0]).max(initial=0)
+            if judge.differs(h, g, noise[0] + 1e4 * witness.EPS * scale).any():
+                self.remarks.append(
+                    "inside a larger differentiated function the gradient of "
+                    f"{p.variables[i].path} departs from autodiff's"
+                )
+
+    def _verdicts(self, c: Comparison) -> list[Quantity]:
+        p = self.problem
+        offset = len(c.paths) - len(p.verified)
+        shapes = [*p.cotangent_shapes[:offset], *(p.variables[i].shape for i in p.verified)]
+        dtypes = [
+            *p.cotangent_dtypes[:offset],
+            *(jnp.result_type(p.run_values[i]) for i in p.verified),
+        ]
+        numerical = None
+        with contextlib.suppress(Exception):
+            numerical = self.reference.numerical = self.reference.numerical or witness.Numerical(p)
+        odd = (
+            c.ok and numerical is not None and judge.reference_disagrees(c, p, numerical, self.seed)
+        )
+        quantities = []
+        for k in range(len(c.paths)):
+            numbers, kinks, siding = None, 0, ""
+            if k >= offset and c.wrong[k].any() and numerical is not None:
+                variable = p.verified[k - offset]
+                numbers = judge.ask(c, p, numerical, k, variable)
+                kinks, siding = judge.settle(c, p, numerical, k, variable, numbers)
+            quantities.append(
+                judge.quantity(c, k, shapes[k], str(dtypes[k]), numbers, kinks, siding)
+            )
+        if any(q.ok and q.siding == "hand" for q in quantities):
+            self.remarks.append(
+                "autodiff of the reference is the odd one out: the numerical derivative sides with "
+                "the derivation by hand"
+            )
+        elif odd:
+            self.remarks.append(
+                "the numerical derivative departs from autodiff and from the derivation alike: the "
+                "reference holds a stop_gradient, a custom derivative or a jump"
+            )
+        return quantities
+
+    def _accuracy(self, run: Run | None, c: Comparison) -> list:
+        if run is None:
+            return []
+        row = [*self.problem.rounded_values(), *run.cotangents]
+        gradients = self.reference.one(row)[len(self.problem.cotangent_shapes) :]
+        offset = len(c.paths) - len(self.problem.verified)
+        own = np.array(c.rows.samples) == 0
+        doubtful = [
+            np.logical_or(c.lost[k], c.forgiven.get(k, False))[own].any(0) for k in range(offset, len(c.paths))
+        ]
+        known = dict(zip(self.problem.verified, map(np.asarray, doubtful), strict=True))
+        return run.accuracy(gradients, known)
+
+    def _remark(self, c: Comparison, quantities: list[Quantity]) -> None:
+        for q in quantities[-len(self.problem.verified) :]:
+            if q.vacuous and q.size:
+                self.remarks.append(
+                    f"nothing was verified for {q.path}: its gradient is zero everywhere at these "
+                    "inputs, on both sides"
+                )
+            if not q.size:
+                self.remarks.append(f"nothing was verified for {q.path}: it has no elements")
+        if c.lost_by:
+            self.remarks.append(
+                "right derivation, digits lost here: some elements differ by up to "
+                f"{c.lost_by:.0e} of themselves, which rounding amplified by cancellation explains"
+            )
+        if c.wrong and not c.ok and not any(w[0].any() for w in c.wrong):
+            at = next(
+                c.rows.labels[int(np.flatnonzero(w.reshape(len(c.rows), -1).any(1))[0])]
+                for w in c.wrong
+                if w.any()
+            )
+            self.remarks.append(
+                f"it agrees at your inputs with a random cotangent, and fails at: {at}"
+            )
+
+
+def fingerprint(program: Program) -> tuple:
+    """What a traced function computes, comparable between two traces of it."""
+    text = re.sub(r"0x[0-9a-f]+", "", str(program.jaxpr.jaxpr))
+    consts = tuple(
+        np.asarray(c).tobytes()
+        if not jnp.issubdtype(jnp.result_type(c), jax.dtypes.extended)
+        else ""
+        for c in program.jaxpr.consts
+    )
+    return hash(text), hash(consts)

@@ -1,0 +1,267 @@
+"""Evaluate a traced JAX function with NumPy, one equation at a time.
+
+Nothing is compiled, so a fresh function is evaluated in milliseconds; and since every
+intermediate result passes through one place, the same evaluator gives
+
+- the float64 truth, independent of XLA (`Program.__call__`),
+- Monte Carlo arithmetic: a rounding error planted behind every operation (`after=`),
+- the complex step: complex inputs are carried through, decisions are taken on real parts.
+
+A primitive without a rule here is compiled by JAX on the CPU, alone, once.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+from handgrad.compare import primitives
+
+After = Callable[[core.JaxprEqn, list, list], list]
+
+
+class NotAnalytic(Exception):
+    """The complex step cannot pass through this primitive."""
+
+
+class Program:
+    """A function of flat arrays, traced once; called with NumPy arrays it is interpreted.
+
+    `after(equation, inputs, results) -> results` is called behind every equation, nested ones too.
+    """
+
+    def __init__(self, function: Callable, *args: Any):
+        def anew(*values):  # a new function object: JAX keeps traces of those it has seen
+            return function(*values)
+
+        self.jaxpr: core.ClosedJaxpr = jax.make_jaxpr(anew)(*args)
+        self._compiled: dict[int, Callable] = {}
+        self._prepared: dict[int, list[_Step]] = {}
+
+    def __call__(self, *args: Any, after: After | None = None) -> list:
+        with np.errstate(all="ignore"):
+            return self._closed(self.jaxpr, args, after)
+
+    def equations(self) -> list[core.JaxprEqn]:
+        """Every equation, those of nested jaxprs included."""
+        return list(walk(self.jaxpr.jaxpr))
+
+    def _closed(self, closed: core.ClosedJaxpr, args: Sequence, after: After | None) -> list:
+        return self._run(closed.jaxpr, closed.consts, args, after)
+
+    def _run(self, jaxpr: core.Jaxpr, consts: Sequence, args: Sequence, after) -> list:
+        values: dict[core.Var, Any] = {}
+        for var, value in zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True):
+            values[var] = _array(value)
+        for step in self._prepare(jaxpr):
+            inputs = [v if v is not None else values[a] for v, a in step.inputs]
+            results = self._step(step, inputs, after)
+            if after is not None:
+                results = after(step.eqn, inputs, results)
+            for var, result in zip(step.eqn.outvars, results, strict=True):
+                values[var] = result
+        return [
+            _array(a.val, a.aval) if isinstance(a, core.Literal) else values[a]
+            for a in jaxpr.outvars
+        ]
+
+    def _prepare(self, jaxpr: core.Jaxpr) -> list["_Step"]:
+        steps = self._prepared.get(id(jaxpr))
+        if steps is None:
+            steps = self._prepared[id(jaxpr)] = [_Step(eqn) for eqn in jaxpr.eqns]
+        return steps
+
+    def _step(self, step: "_Step", inputs: list, after: After | None) -> list:
+        eqn = step.eqn
+        if step.control is not None and not self._better_compiled(step, inputs, after):
+            return step.control(self, inputs, after, **eqn.params)
+        if step.rule is not None:
+            try:
+                result = step.rule(*inputs, **eqn.params)
+            except primitives.Unsupported:
+                pass
+            else:
+                results = result if eqn.primitive.multiple_results else [result]
+                return [_cast(r, dtype) for r, dtype in zip(results, step.dtypes, strict=True)]
+        return self._drawn(eqn, inputs) if step.draws else self._compile(eqn, inputs)
+
+    @staticmethod
+    def _better_compiled(step: "_Step", inputs: list, after: After | None) -> bool:
+        """Drawing random numbers and long loops suit XLA better."""
+        if step.draws:
+            return not any(_is_inexact(x) and x.ndim for x in inputs)
+        if after is not None or step.work <= 20_000:
+            return False
+        return not any(map(_complex_step, inputs, step.eqn.invars))
+
+    def _compile(self, eqn: core.JaxprEqn, inputs: list) -> list:
+        name = eqn.primitive.name
+        if any(map(_complex_step, inputs, eqn.invars)):
+            raise NotAnalytic(name)
+        if name.startswith(RANDOM) or any(_is_key(x) for x in inputs):
+            return self._drawn(eqn, inputs)
+        if id(eqn) not in self._compiled:
+            self._compiled[id(eqn)] = self._alone(eqn)
+        return [_array(r) for r in self._compiled[id(eqn)](inputs)]
+
+    def _drawn(self, eqn: core.JaxprEqn, inputs: list) -> list:
+        """Random numbers: slow to compile, and the same wherever the same ones are asked for."""
+        asked = re.sub(r"0x[0-9a-f]+", "", f"{eqn.primitive.name} {eqn.params}")
+        content = (np.asarray(jax.random.key_data(x) if _is_key(x) else x) for x in inputs)
+        key = (asked, *((x.shape, str(x.dtype), x.tobytes()) for x in content))
+        if key not in _DRAWN:
+            if len(_DRAWN) >= 64:
+                _DRAWN.clear()
+            _DRAWN[key] = [_array(r) for r in self._alone(eqn)(inputs)]
+        return _DRAWN[key]
+
+    def _alone(self, eqn: core.JaxprEqn) -> Callable[[list], list]:
+        """One equation, compiled."""
+        invars = list(dict.fromkeys(v for v in eqn.invars if isinstance(v, core.Var)))
+        places = [eqn.invars.index(v) for v in invars]
+        info = self.jaxpr.jaxpr.debug_info.with_unknown_names()
+        single = core.Jaxpr([], invars, eqn.outvars, [eqn], debug_info=info)
+        run = jax.jit(core.jaxpr_as_fun(core.ClosedJaxpr(single, [])))
+        return lambda values: run(*[values[i] for i in places])
+
+
+def walk(jaxpr: core.Jaxpr):
+    """The equations of a jaxpr and of those nested in it."""
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for inner in core.jaxprs_in_params(eqn.params):
+            yield from walk(inner)
+
+
+RANDOM = ("random_", "threefry")
+_DRAWN: dict[Any, list] = {}
+
+
+class _Step:
+    """An equation with everything about it that does not depend on values."""
+
+    def __init__(self, eqn: core.JaxprEqn):
+        self.eqn = eqn
+        name = eqn.primitive.name
+        self.inputs: list[tuple[Any, Any]] = [
+            (_array(a.val, a.aval), None) if isinstance(a, core.Literal) else (None, a)
+            for a in eqn.invars
+        ]
+        self.dtypes = [getattr(v.aval, "dtype", None) for v in eqn.outvars]
+        self.control = CONTROL.get(name)
+        complex_ = any(_complex_dtype(a.aval) for a in eqn.invars)
+        self.rule = None if complex_ else primitives.RULES.get(name)
+        inner = [e.primitive.name for j in core.jaxprs_in_params(eqn.params) for e in walk(j)]
+        self.draws = name in CALLS and any(n.startswith(RANDOM) for n in inner)
+        self.work = eqn.params["length"] * len(inner) if name == "scan" else 0
+
+
+# --- control flow: primitives that hold jaxprs --------------------------------------------------
+
+
+def _call(key):
+    def run(program, inputs, after, **params):
+        closed = params[key]
+        if isinstance(closed, core.Jaxpr):
+            return program._run(closed, (), inputs, after)
+        return program._closed(closed, inputs, after)
+
+    return run
+
+
+def _scan(program, inputs, after, *, length, reverse, jaxpr, num_consts, num_carry, **_):
+    consts, carry = inputs[:num_consts], list(inputs[num_consts : num_consts + num_carry])
+    xs = inputs[num_consts + num_carry :]
+    stacked: list[list] = [[None] * length for _ in jaxpr.jaxpr.outvars[num_carry:]]
+    for t in reversed(range(length)) if reverse else range(length):
+        out = program._closed(jaxpr, [*consts, *carry, *(x[t] for x in xs)], after)
+        carry = out[:num_carry]
+        for column, y in zip(stacked, out[num_carry:], strict=True):
+            column[t] = y
+    avals = [v.aval for v in jaxpr.jaxpr.outvars[num_carry:]]
+    ys = [
+        _stack(column) if length else np.zeros((0, *aval.shape), aval.dtype)
+        for column, aval in zip(stacked, avals, strict=True)
+    ]
+    return [*carry, *ys]
+
+
+def _while(program, inputs, after, *, cond_nconsts, cond_jaxpr, body_nconsts, body_jaxpr):
+    cond = inputs[:cond_nconsts]
+    body = inputs[cond_nconsts : cond_nconsts + body_nconsts]
+    carry = inputs[cond_nconsts + body_nconsts :]
+    while bool(np.real(program._closed(cond_jaxpr, [*cond, *carry], None)[0])):
+        carry = program._closed(body_jaxpr, [*body, *carry], after)
+    return carry
+
+
+def _cond(program, inputs, after, *, branches, **_):
+    index, *operands = inputs
+    return program._closed(branches[min(max(int(index), 0), len(branches) - 1)], operands, after)
+
+
+CALLS = {
+    "jit": _call("jaxpr"),
+    "pjit": _call("jaxpr"),
+    "closed_call": _call("call_jaxpr"),
+    "core_call": _call("call_jaxpr"),
+    "remat2": _call("jaxpr"),
+    "checkpoint": _call("jaxpr"),
+    "remat": _call("jaxpr"),
+    "custom_jvp_call": _call("call_jaxpr"),
+    "custom_vjp_call": _call("call_jaxpr"),
+    "custom_lin": _call("call_jaxpr"),
+}
+CONTROL = {**CALLS, "scan": _scan, "while": _while, "cond": _cond}
+
+
+# --- values -------------------------------------------------------------------------------------
+
+
+def _array(value: Any, aval: Any = None) -> Any:
+    """A NumPy array; random keys stay JAX arrays."""
+    if _is_key(value):
+        return value
+    return np.asarray(value, dtype=getattr(aval, "dtype", None))
+
+
+def _cast(value: Any, dtype: Any) -> Any:
+    value = np.asarray(value)
+    if value.dtype == dtype or (_is_complex(value) and _floating(dtype)):
+        return value
+    return value.astype(dtype)
+
+
+def _stack(column: list) -> Any:
+    if isinstance(column[0], np.ndarray):
+        return np.stack(column)
+    return jnp.stack(column)
+
+
+def _floating(dtype) -> bool:
+    return jnp.issubdtype(dtype, np.floating)
+
+
+def _is_key(x: Any) -> bool:
+    return isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.extended)
+
+
+def _is_inexact(x: Any) -> bool:
+    return jnp.issubdtype(x.dtype, np.inexact)
+
+
+def _is_complex(x: Any) -> bool:
+    return isinstance(x, np.ndarray) and x.dtype.kind == "c"
+
+
+def _complex_dtype(aval: Any) -> bool:
+    return jnp.issubdtype(getattr(aval, "dtype", np.int32), np.complexfloating)
+
+
+def _complex_step(value: Any, var: Any) -> bool:
+    """A complex number where the function has a real one."""
+    return _is_complex(value) and not _complex_dtype(var.aval)

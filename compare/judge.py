@@ -1,0 +1,412 @@
+"""The verdict on a derivation: in float64, element by element, against a measured noise floor."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from handgrad.compare import witness
+from handgrad.compare.problem import Problem, Row, Trouble, first, name_of
+from handgrad.compare.report import Element, Quantity
+from handgrad.compare.witness import EPS, Numerical
+
+FIRST = 1000.0  # a deviation of less than this many noise floors passes at once
+SECOND = 100.0  # of floors measured with a rounding error behind every operation
+TINY = 1e-290  # below this, float64 underflows
+JACOBIAN = 4096  # the full Jacobian is taken where outputs × (inputs + outputs) is no more
+
+
+@dataclasses.dataclass
+class Rows:
+    """Pairs of a sample (values of the variables) and a cotangent, along the leading axis."""
+
+    columns: list[np.ndarray]
+    labels: list[str]
+    samples: list[int]
+
+    @classmethod
+    def plan(cls, problem: Problem, seed: int) -> "Rows":
+        """The user's values, two samples near them, and one of tamed scale."""
+        values = [witness.polish(v) for v in problem.values()]
+        rng = witness.seeded(seed, "samples")
+        samples = [("your inputs", values)]
+        samples += [
+            (f"inputs near yours ({k})", [witness.vary(v, rng) for v in values]) for k in (1, 2)
+        ]
+        tamed = [witness.tame(v) for v in values]
+        if any((a != b).any() for a, b in zip(tamed, values, strict=True)):
+            samples.append(("your inputs scaled to one", tamed))
+        rows: list[tuple[int, str, list, list]] = []
+        for k, (label, sample) in enumerate(samples):
+            for dy_label, dy in _cotangents(problem, seed, everything=k == 0):
+                rows.append((k, f"{label}, {dy_label}" if dy_label else label, sample, dy))
+        columns = [
+            np.stack(c) for c in zip(*[[*sample, *dy] for _, _, sample, dy in rows], strict=True)
+        ]
+        return cls(columns, [row[1] for row in rows], [row[0] for row in rows])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, which: Sequence[int] | np.ndarray) -> list[np.ndarray]:
+        return [c[np.asarray(which)] for c in self.columns]
+
+    def keep(self, which: np.ndarray) -> "Rows":
+        index = np.flatnonzero(which)
+        return Rows(
+            self.take(index), [self.labels[i] for i in index], [self.samples[i] for i in index]
+        )
+
+
+def _cotangents(problem: Problem, seed: int, everything: bool) -> list[tuple[str, list]]:
+    if problem.kind == "gradient":
+        return [("", [np.ones(())])]
+    rng = witness.seeded(seed, "cotangents")
+    kinds = [
+        np.zeros(s, complex if np.issubdtype(d, np.complexfloating) else float)
+        for s, d in zip(problem.cotangent_shapes, problem.cotangent_dtypes, strict=True)
+    ]
+
+    def random() -> list[np.ndarray]:
+        return [_gaussian(rng, kind) for kind in kinds]
+
+    found = [("a random cotangent", random()), ("another random cotangent", random())]
+    if not everything:
+        return found
+    found.append(("the zero cotangent", [np.zeros_like(d) for d in found[0][1]]))
+    outputs = sum(d.size for d in found[0][1])
+    inputs = sum(v.value.size for v in problem.variables)
+    if outputs <= 64 and outputs * (inputs + outputs) <= JACOBIAN:
+        which = range(outputs)
+    else:
+        which = (
+            sorted(rng.choice(outputs, min(3, outputs), replace=False).tolist()) if outputs else []
+        )
+    for k in which:
+        flat = np.zeros(outputs)
+        flat[k] = 1.0
+        parts = np.split(flat, np.cumsum([d.size for d in found[0][1]])[:-1])
+        dy = [p.reshape(d.shape).astype(d.dtype) for p, d in zip(parts, found[0][1], strict=True)]
+        found.append((f"the cotangent with a single one at {k}", dy))
+    return found
+
+
+@dataclasses.dataclass
+class Comparison:
+    """Hand and truth on every row, and what differs beyond the noise."""
+
+    rows: Rows
+    paths: list[str]
+    hand: list[np.ndarray]
+    truth: list[np.ndarray]
+    noise: list[np.ndarray]
+    wrong: list[np.ndarray]
+    lost: list[np.ndarray]
+    everything: list[np.ndarray]  # all results of the reference
+    lost_by: float = 0.0  # the largest relative deviation that rounding explains
+
+    forgiven: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        return not any(w.any() for w in self.wrong)
+
+    def forgive(self, k: int) -> None:
+        """What differs in gradient k is a convention, or autodiff's own fault."""
+        self.forgiven[k] = self.wrong[k]
+        self.wrong[k] = np.zeros_like(self.wrong[k])
+
+
+def compare(
+    problem: Problem, candidate: Row, reference: Row, rows: Rows, paths: list[str],
+    pick: list[int], seed: int,
+) -> Comparison:  # fmt: skip
+    """Evaluate both sides on all rows; `pick` says which of the reference's results to compare."""
+    truth = reference.rows(rows.columns)
+    rows, truth = _usable(problem, rows, truth)
+    hand = candidate.rows(rows.columns)
+    picked = [truth[i] for i in pick]
+    rng = witness.seeded(seed, "noise")
+    measured = witness.floors(reference, rows.columns, truth, rng, 2)
+    noise = [FIRST * np.maximum(measured[i], EPS * np.abs(truth[i])) + TINY for i in pick]
+    wrong = [differs(h, g, n) for h, g, n in zip(hand, picked, noise, strict=True)]
+    lost = [np.zeros(w.shape, bool) for w in wrong]
+    result = Comparison(rows, paths, hand, picked, noise, wrong, lost, truth)
+    established = [False] * len(wrong)
+    while True:  # until every array is cleared, or has a row that stays wrong
+        open_rows = [
+            w.reshape(len(rows), -1).any(1) & (not known)
+            for w, known in zip(result.wrong, established, strict=True)
+        ]
+        suspicious = np.flatnonzero(np.logical_or.reduce(open_rows))[:4]
+        if not suspicious.size:
+            return result
+        _second_look(result, candidate, reference, pick, suspicious, seed)
+        established = [
+            known or bool(w[suspicious].any())
+            for w, known in zip(result.wrong, established, strict=True)
+        ]
+
+
+def differs(hand: np.ndarray, truth: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        same = (hand == truth) | (np.isnan(hand) & np.isnan(truth))
+        return ~(same | (np.abs(hand - truth) <= noise))
+
+
+def _usable(problem: Problem, rows: Rows, truth: list[np.ndarray]) -> tuple[Rows, list]:
+    """Leave out samples of our making at which the function is not defined."""
+    outputs = truth[: len(problem.cotangent_shapes)]
+    for y in outputs:
+        bad = ~np.isfinite(y[0])
+        if bad.any():
+            infinite = [v.path for v in problem.variables if np.isinf(v.value).any()]
+            because = f" (the input {infinite[0]!r} has inf)" if infinite else ""
+            raise Trouble(
+                f"the reference {name_of(problem.reference)} gives {y[0][bad][0]} at {first(bad)} "
+                f"of its output at your inputs{because}: give inputs at which it is defined"
+            )
+    finite = np.logical_and.reduce([np.isfinite(t).reshape(len(rows), -1).all(1) for t in truth])
+    own = np.array(rows.samples) == 0
+    keep = finite | own
+    return rows.keep(keep), [t[keep] for t in truth]
+
+
+def _second_look(
+    c: Comparison, candidate: Row, reference: Row, pick: list[int], which: np.ndarray, seed: int
+) -> None:
+    """Plant a rounding error behind every operation of both sides: is the deviation no more?"""
+    columns = c.rows.take(which)
+    rng = witness.seeded(seed, "rounding")
+    hand, truth, was = ([x[which] for x in each] for each in (c.hand, c.truth, c.wrong))
+    base = [t[which] for t in c.everything]
+    rounding = None if candidate.untraceable else False
+    of_truth = witness.floors(reference, columns, base, rng, 8, rounding=True)
+    of_hand = witness.floors(candidate, columns, hand, rng, 8, rounding)
+    floor = [SECOND * np.maximum(of_truth[i], h) for i, h in zip(pick, of_hand, strict=True)]
+    still = [w & differs(h, t, f) for w, h, t, f in zip(was, hand, truth, floor, strict=True)]
+    for k, (s, f) in enumerate(zip(still, floor, strict=True)):
+        cleared = was[k] & ~s
+        if cleared.any():
+            with np.errstate(all="ignore"):
+                gap = np.abs(hand[k] - truth[k]) / np.maximum(np.abs(hand[k]), np.abs(truth[k]))
+            c.lost_by = max(c.lost_by, float(gap[cleared].max()))
+        c.wrong[k][which], c.lost[k][which] = s, cleared
+        c.noise[k][which] = np.maximum(c.noise[k][which], f)
+
+
+# --- what the numbers say ------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Numbers:
+    """Numerical derivatives at some of the differing elements of one gradient."""
+
+    row: np.ndarray
+    element: np.ndarray  # flat index
+    value: np.ndarray  # central
+    left: np.ndarray
+    right: np.ndarray
+    error: float
+
+    def pick(self, of: np.ndarray) -> np.ndarray:
+        """The elements asked about, out of an array with one leading axis for the rows."""
+        return of.reshape(len(of), -1)[self.row, self.element]
+
+    def kink(self, hand: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        """Where the one-sided derivatives differ and both witnesses lie between them."""
+        low, high = np.minimum(self.left, self.right), np.maximum(self.left, self.right)
+        scale = np.maximum(np.abs(low), np.abs(high))
+        slack = 1e-5 * scale
+        inside = [(low - slack <= g) & (g <= high + slack) for g in (hand, truth)]
+        return (high - low > 1e-3 * scale) & inside[0] & inside[1]
+
+    def sides(self, hand: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        """'hand', 'autodiff' or 'neither', element by element."""
+        far = [
+            np.nan_to_num(np.abs(self.value - g), nan=np.inf, posinf=np.inf) for g in (hand, truth)
+        ]
+        scale = np.maximum(
+            np.maximum(*(np.nan_to_num(np.abs(g)) for g in (hand, truth))), np.abs(self.value)
+        )
+        near = np.minimum(
+            np.nan_to_num(np.abs(hand - truth), nan=np.inf) / 4, 1e3 * self.error * scale
+        )
+        names = np.where(far[0] < far[1], "hand", "autodiff")
+        close = np.minimum(*far) <= np.maximum(near, self.error * scale) + TINY
+        return np.where(close, names, "neither")
+
+
+def ask(c: Comparison, problem: Problem, numerical: Numerical, k: int, variable: int) -> Numbers:
+    """Numerical derivatives at elements at which gradient k differs.
+
+    A few, unless these are all excused by kinks or by autodiff's fault: then many more.
+    """
+    at_row, *index = np.nonzero(c.wrong[k])
+    element = np.ravel_multi_index(index, c.wrong[k].shape[1:]) if index else np.zeros_like(at_row)
+    size = max(1, sum(v.value.size for v in problem.variables))
+    many = int(max(4, min(256, 20_000_000 / (20 * size))))
+    gap = np.nan_to_num(np.abs(c.hand[k] - c.truth[k])[(at_row, *index)], nan=np.inf)
+    few = np.flatnonzero(at_row == at_row[0])
+    few = few[np.argsort(-gap[few], kind="stable")[:3]]
+    for chosen in (few, np.unique(np.linspace(0, len(at_row) - 1, many).astype(int))):
+        numbers = _numbers(c, problem, numerical, variable, at_row[chosen], element[chosen])
+        hand, truth = numbers.pick(c.hand[k]), numbers.pick(c.truth[k])
+        with np.errstate(all="ignore"):
+            if not (numbers.kink(hand, truth) | (numbers.sides(hand, truth) == "hand")).all():
+                break
+    return numbers
+
+
+def _numbers(c, problem, numerical, variable, at_row, element) -> Numbers:
+    n = len(problem.variables)
+    columns = c.rows.take(at_row)
+    values, dys = columns[:n], columns[n:]
+    directions = [np.zeros_like(v) for v in values]
+    directions[variable].reshape(len(at_row), -1)[np.arange(len(at_row)), element] = 1.0
+    central, error = numerical.along(values, directions)
+    right, _ = numerical.one_sided(values, directions, +1)
+    left, _ = numerical.one_sided(values, directions, -1)
+    return Numbers(
+        at_row, element, _against(dys, central), _against(dys, left), _against(dys, right), error
+    )
+
+
+def _against(dys: Sequence[np.ndarray], slopes: Sequence[np.ndarray]) -> np.ndarray:
+    """⟨dy, slope⟩ of every row."""
+    return sum(
+        (dy * s).reshape(len(s), -1).sum(1) for dy, s in zip(dys, slopes, strict=True)
+    ) + np.zeros(len(slopes[0]))
+
+
+def settle(
+    c: Comparison, problem: Problem, numerical: Numerical, k: int, variable: int, numbers: Numbers
+) -> tuple[int, str]:
+    """Forgive kinks, and elements where autodiff is the odd one; else say with whom numbers side.
+
+    Gives the number of kinks forgiven, and who is right: hand, autodiff, neither.
+    """
+    flat = numbers.pick(c.hand[k]), numbers.pick(c.truth[k])
+    with np.errstate(all="ignore"):
+        kink = numbers.kink(*flat)
+        sides = numbers.sides(*flat)
+    if kink.all():
+        if _splits(c, problem, numerical, k, variable, np.unique(numbers.row)[:16]):
+            return 0, "autodiff"
+        elements = int(c.wrong[k].any(0).sum())
+        c.forgive(k)
+        return elements, ""
+    smooth = sides[~kink]
+    if (smooth == "hand").all():
+        c.forgive(k)
+        return 0, "hand"
+    for who in ("autodiff", "hand"):
+        if (smooth == who).mean() > 0.5:
+            return 0, who
+    return 0, "neither"
+
+
+def _splits(
+    c: Comparison, problem: Problem, numerical: Numerical, k: int, variable: int, which: np.ndarray
+) -> bool:
+    """Whether hand is wrong in sum over the kinks, each alone being within the subdifferential.
+
+    Moving all tied maxima together is smooth: there the derivative is one number, which a
+    backward that gives every one of the ties the whole cotangent misses.
+    """
+    n = len(problem.variables)
+    columns = c.rows.take(which)
+    together = c.wrong[k][which]
+    directions = [np.zeros_like(v) for v in columns[:n]]
+    directions[variable][together] = 1.0
+    right, left = (
+        _against(columns[n:], numerical.one_sided(columns[:n], directions, side)[0])
+        for side in (1, -1)
+    )
+    hand = np.where(together, c.hand[k][which], 0).reshape(len(which), -1)
+    scale = np.maximum(np.abs(hand).sum(1), np.abs(right))
+    smooth = np.abs(right - left) <= 1e-5 * scale
+    return bool((smooth & (np.abs(hand.sum(1) - right) > 1e-3 * scale)).any())
+
+
+def _gaussian(rng: np.random.Generator, like: np.ndarray) -> np.ndarray:
+    draw = rng.standard_normal(like.shape)
+    return draw + 1j * rng.standard_normal(like.shape) if like.dtype.kind == "c" else draw
+
+
+def reference_disagrees(c: Comparison, problem: Problem, numerical: Numerical, seed: int) -> bool:
+    """Whether autodiff of the reference departs from numerical derivatives of its forward."""
+    n = len(problem.variables)
+    rows = [0] if problem.kind == "gradient" else [0, 1]
+    columns = c.rows.take(rows)
+    gradients = [g[rows] for g in c.everything[len(problem.cotangent_shapes) :]]
+    rng = witness.seeded(seed, "directions")
+    directions = [_gaussian(rng, v) for v in columns[:n]]
+    slopes, error = numerical.along(columns[:n], directions)
+    products = [
+        np.real(g * d).reshape(len(rows), -1) for g, d in zip(gradients, directions, strict=True)
+    ]
+    autodiff = sum(p.sum(1) for p in products)
+    scale = sum(np.abs(p).sum(1) for p in products) + sum(
+        np.abs(dy * s).reshape(len(rows), -1).sum(1)
+        for dy, s in zip(columns[n:], slopes, strict=True)
+    )
+
+    offset = len(c.paths) - len(problem.verified)
+    noise = TINY + sum(
+        np.abs(c.noise[offset + k][rows] * directions[i]).reshape(len(rows), -1).sum(1)
+        for k, i in enumerate(problem.verified)
+    )
+
+    def departs(numbers: np.ndarray) -> np.ndarray:
+        with np.errstate(all="ignore"):
+            far = ~(np.abs(numbers - autodiff) <= 1e3 * error * scale + noise)
+        return far & np.isfinite(numbers)
+
+    far = departs(np.real(_against(columns[n:], slopes)))
+    if not far.any():
+        return False
+    left, right = (
+        np.real(_against(columns[n:], numerical.one_sided(columns[:n], directions, side)[0]))
+        for side in (-1, 1)
+    )
+    smooth = np.abs(right - left) <= 1e-4 * np.maximum(np.abs(left), np.abs(right))
+    error = 1e-7
+    scale = scale + sum(np.abs(np.nan_to_num(p)).sum(1) for p in products)
+    return bool((far & smooth & departs(right)).any())
+
+
+def quantity(
+    c: Comparison, k: int, shape: tuple, dtype: str, numbers: Numbers | None = None,
+    kinks: int = 0, siding: str = "",
+) -> Quantity:  # fmt: skip
+    """The verdict on one array, worst element first."""
+    wrong = c.wrong[k]
+    per_row = wrong.reshape(len(c.rows), -1).sum(1)
+    vacuous = not np.any(c.truth[k]) and not np.any(c.hand[k])
+    if not wrong.any():
+        lost = int(c.lost[k].any(0).sum())
+        return Quantity(
+            c.paths[k], shape, dtype, kinks=kinks, lost=lost, siding=siding, vacuous=vacuous
+        )
+    row = int(np.flatnonzero(per_row)[0])
+    value = None
+    with np.errstate(all="ignore"):
+        gap = np.abs(c.hand[k][row] - c.truth[k][row])
+        relative = np.where(wrong[row], gap / np.abs(c.truth[k][row]), -1)
+        gap = np.where(wrong[row], np.where(np.isnan(gap), np.inf, gap), -1)
+    flat = int(np.argmax(gap))
+    if numbers is not None and (numbers.row == row).any():
+        mine = np.flatnonzero(numbers.row == row)
+        best = mine[np.argmax(gap.ravel()[numbers.element[mine]])]
+        flat, value = int(numbers.element[best]), _scalar(numbers.value[best])
+    index = tuple(int(i) for i in np.unravel_index(flat, shape)) if shape else ()
+    element = Element(index, _scalar(c.hand[k][row][index]), _scalar(c.truth[k][row][index]), value)
+    return Quantity(
+        c.paths[k], shape, dtype, wrong=int(per_row.max()), kinks=kinks, worst=element,
+        deviation=float(np.nanmax(relative)), where=c.rows.labels[row], siding=siding,
+    )  # fmt: skip
+
+
+def _scalar(x: np.ndarray) -> complex:
+    return complex(x) if np.iscomplexobj(x) and complex(x).imag else float(np.real(x))

@@ -1,0 +1,217 @@
+"""What a check found: a frozen `Report`; the terminal, pytest, JSON and HTML are views of it."""
+
+import dataclasses
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Element:
+    """One number as the three witnesses have it."""
+
+    index: tuple[int, ...]
+    hand: complex
+    autodiff: complex
+    numerical: complex | None = None
+
+    @property
+    def ratio(self) -> complex:
+        """Hand over autodiff; nan where autodiff is zero."""
+        return self.hand / self.autodiff if self.autodiff else float("nan")
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantity:
+    """One array that was compared: an output, or the gradient with respect to one variable."""
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    wrong: int = 0  # elements that differ beyond the noise
+    kinks: int = 0  # elements at a kink, where hand and autodiff take different conventions
+    lost: int = 0  # elements that differ by no more than rounding amplified by cancellation
+    worst: Element | None = None
+    deviation: float = 0.0  # the largest |hand - autodiff| of one element, relative to it
+    where: str = ""  # at which sample and cotangent the worst element was met
+    siding: str = ""  # with whom the numerical derivative agrees: hand, autodiff, neither
+    vacuous: bool = False  # zero everywhere on both sides: nothing was verified
+
+    @property
+    def ok(self) -> bool:
+        return self.wrong == 0
+
+    @property
+    def size(self) -> int:
+        n = 1
+        for s in self.shape:
+            n *= s
+        return n
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagnosis:
+    """What the deviation looks like: a kind such as `sign`, and a sentence."""
+
+    kind: str
+    argument: str
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Accuracy:
+    """The error in the dtype and on the device of the run, against the float64 truth, in ulps.
+
+    One ulp is the dtype's machine epsilon times the element or the array's root mean square,
+    whichever is larger.
+    """
+
+    path: str
+    dtype: str
+    hand: float
+    autodiff: float
+
+    @property
+    def ok(self) -> bool:
+        """No worse than twice autodiff's own error, with 8 ulps allowed to anyone."""
+        return self.hand <= max(2 * self.autodiff, 8.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """The verdicts of one check. `str(report)` is the text to read."""
+
+    name: str
+    kind: str
+    seed: int
+    problem: str | None = None  # what stopped the comparison
+    traceback: str | None = None  # the user's own, where a function raised
+    outputs: tuple[Quantity, ...] = ()
+    gradients: tuple[Quantity, ...] = ()
+    diagnoses: tuple[Diagnosis, ...] = ()
+    remarks: tuple[str, ...] = ()
+    accuracy: tuple[Accuracy, ...] = ()
+    device: str = ""
+    rows: int = 0  # pairs of a sample and a cotangent
+    error: BaseException | None = dataclasses.field(default=None, compare=False, repr=False)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the derivation is right. Accuracy is another verdict: `accurate`."""
+        return self.problem is None and all(q.ok for q in (*self.outputs, *self.gradients))
+
+    @property
+    def accurate(self) -> bool | None:
+        """Whether the code is accurate in its own dtype; None where that was not measured."""
+        return all(a.ok for a in self.accuracy) if self.accuracy else None
+
+    @property
+    def verified(self) -> int:
+        """How many gradients (one per variable) were found right."""
+        return sum(q.ok and not q.vacuous for q in self.gradients) if self.problem is None else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; complex numbers become strings where they are not real."""
+        plain = dataclasses.asdict(dataclasses.replace(self, error=None))
+        del plain["error"]
+        return _plain({**plain, "ok": self.ok, "accurate": self.accurate})
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def __str__(self) -> str:
+        return "\n".join(_lines(self))
+
+
+class GradientMismatch(AssertionError):
+    """The derivation is wrong; `report` says where."""
+
+    def __init__(self, report: Report):
+        super().__init__(f"\n{report}")
+        self.report = report
+
+
+def _lines(report: Report) -> list[str]:
+    lines = [f"{'✓' if report.ok else '✗'} {report.name}: {_verdict(report)}"]
+    if report.problem:
+        lines.append(f"  {report.problem}")
+    if report.traceback:
+        lines += ["", *("  " + line for line in report.traceback.rstrip().splitlines()), ""]
+    for title, quantities in (("", report.outputs), ("gradient of ", report.gradients)):
+        for q in quantities:
+            if not q.ok:
+                lines += _mismatch(title, q)
+    for d in report.diagnoses:
+        lines.append(f"  → {d.text}")
+    for q in report.gradients:
+        if q.ok and q.kinks:
+            lines.append(f"  note: {_kinks(q)}")
+    lines += [f"  note: {remark}" for remark in report.remarks]
+    if report.ok:
+        lines += _accuracy(report)
+    lines.append(f"  seed {report.seed}, {report.rows} pairs of sample and cotangent")
+    return lines
+
+
+def _verdict(report: Report) -> str:
+    if report.problem:
+        return "not compared"
+    bad_values = [q.path for q in report.outputs if not q.ok]
+    bad = [q.path for q in report.gradients if not q.ok]
+    if bad_values:
+        return "the forward values differ from the reference's"
+    if bad:
+        good = [q.path for q in report.gradients if q.ok]
+        right = f"; right for {', '.join(good)}" if good else ""
+        return f"the gradient is wrong for {', '.join(bad)}{right}"
+    return f"the derivation is right for {', '.join(q.path for q in report.gradients)}"
+
+
+def _mismatch(title: str, q: Quantity) -> list[str]:
+    shape = "×".join(map(str, q.shape)) or "scalar"
+    lines = [f"  {title}{q.path} ({shape}): {q.wrong} of {q.size} elements differ"]
+    e = q.worst
+    if e is not None:
+        at = f"[{', '.join(map(str, e.index))}]" if e.index else "the scalar"
+        lines[0] += f", worst at {at}, {q.where}"
+        lines.append(f"    by hand     {_number(e.hand)}")
+        lines.append(f"    autodiff    {_number(e.autodiff)}")
+        if e.numerical is not None:
+            lines.append(f"    numerical   {_number(e.numerical)}    sides with {q.siding}")
+        if e.autodiff:
+            lines.append(f"    ratio       {_number(e.ratio)}  (by hand / autodiff)")
+    return lines
+
+
+def _kinks(q: Quantity) -> str:
+    n = f"{q.kinks} element{'s' * (q.kinks != 1)}"
+    return (
+        f"{q.path}: at {n} the function has a kink; by hand and autodiff take different "
+        "conventions there, both between the one-sided derivatives"
+    )
+
+
+def _accuracy(report: Report) -> list[str]:
+    if not report.accuracy:
+        return []
+    worst = max(report.accuracy, key=lambda a: (not a.ok, a.hand / max(a.autodiff, 1.0)))
+    word = "accurate" if report.accurate else "LOSES DIGITS"
+    return [
+        f"  in {worst.dtype} on {report.device}: {word}; error {worst.hand:.3g} ulp in "
+        f"{worst.path}, autodiff's own {worst.autodiff:.3g}"
+    ]
+
+
+def _number(x: complex) -> str:
+    x = complex(x)
+    return f"{x.real: .12g}" if x.imag == 0 else f"{x:.9g}"
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case dict():
+            return {k: _plain(v) for k, v in value.items()}
+        case list() | tuple():
+            return [_plain(v) for v in value]
+        case complex():
+            return value.real if value.imag == 0 else str(value)
+        case _:
+            return value

@@ -1,0 +1,125 @@
+"""Which items the words on the command line select: files, names in them, and -k PATTERN."""
+
+import argparse
+import dataclasses
+import fnmatch
+import os
+import pathlib
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+
+from handgrad.compare import suite
+from handgrad.compare.mistake import Mistake, nearest
+from handgrad.compare.suite import Item
+from handgrad.compare.workers import Pool, Task
+
+__all__ = ["named", "select"]
+
+
+def select(options: argparse.Namespace, pool: Pool) -> tuple[list[Item], bool]:
+    """The items, and whether some file cannot be used (which is then said on stderr)."""
+    pattern, unusable = options.pattern, False
+    if options.files and options.sources:
+        raise Mistake("a FILE and --sources exclude each other; run the command twice")
+    if options.files:
+        items, unusable = _in_files(options.files, pool)
+    elif options.sources:
+        items = _of_sources(pool)
+    else:
+        items = suite.built_in()
+    if pattern is not None and items:
+        matching = [item for item in items if _matches(pattern, item.id)]
+        if not matching:
+            names = [item.function for item in items] + [item.id for item in items]
+            raise Mistake(
+                f"no case has {pattern!r} in its name{nearest(pattern, names)}; "
+                "handgrad list shows them all"
+            )
+        items = matching
+    return items, unusable
+
+
+def named(name: str) -> list[Item]:
+    """The cases of the built-in function of this name (`affine`, `dense.affine`)."""
+    items = suite.built_in()
+    name = name.partition("[")[0].removeprefix("manual.")
+    found = [item for item in items if name in (item.function, f"{item.topic}.{item.function}")]
+    if not found:
+        names = [item.function for item in items]
+        names += [f"{item.topic}.{item.function}" for item in items]
+        raise Mistake(
+            f"there is no function {name!r}{nearest(name, names)}; handgrad list shows them all"
+        )
+    return [item for item in found if item.topic == found[0].topic]
+
+
+def _matches(pattern: str, name: str) -> bool:
+    glob = pattern.lower().replace("[", "[[]")  # a bracket stands for itself: ids have them
+    return fnmatch.fnmatchcase(name.lower(), f"*{glob}*")
+
+
+def _of_sources(pool: Pool) -> list[Item]:
+    for outcome in pool.run([Task("the derivations of the sources", suite.sources)]):
+        if outcome.value is not None:
+            return outcome.value
+        raise Mistake(f"{outcome.task.name}: listing them {outcome.failure}\n{outcome.traceback}")
+    return []
+
+
+def _in_files(targets: Sequence[str], pool: Pool) -> tuple[list[Item], bool]:
+    wanted = _wanted(targets)
+    tasks = [Task(path, suite.contents, (os.path.abspath(path), path)) for path in wanted]
+    contents: dict[str, suite.Contents] = {}
+    for outcome in pool.run(tasks):
+        path = outcome.task.name
+        if outcome.value is None:
+            problem = f"{path} cannot be used: when it was imported it {outcome.failure}"
+            contents[path] = suite.Contents((), problem, outcome.traceback, outcome.printed)
+        else:
+            contents[path] = dataclasses.replace(outcome.value, printed=outcome.printed)
+    items: list[Item] = []
+    for path, names in wanted.items():
+        for line in contents[path].printed.splitlines():
+            print(f"{path} │ {line}", file=sys.stderr)
+        if contents[path].problem:
+            print(f"handgrad: {contents[path].problem}", file=sys.stderr)
+            if contents[path].traceback:
+                print(contents[path].traceback, file=sys.stderr)
+        items += _those(contents[path].items, names, path)
+    return items, any(c.problem for c in contents.values())
+
+
+def _wanted(targets: Iterable[str]) -> dict[str, set[str]]:
+    """File -> the names asked for in it; none stands for all."""
+    wanted: dict[str, set[str]] = {}
+    whole = set()
+    for target in targets:
+        path, _, name = target.partition("::")
+        if os.path.isdir(path):
+            raise Mistake(f"{path} is a folder; give the files in it: {path.rstrip(os.sep)}/*.py")
+        if not path.endswith(".py"):
+            raise Mistake(
+                f"{path!r} is not a Python file; for built-in cases of that name: "
+                f"handgrad check -k {shlex.quote(path)}"
+            )
+        if not os.path.isfile(path):
+            here = [str(p) for p in pathlib.Path(path).parent.glob("*.py")]
+            raise Mistake(f"there is no file {path}{nearest(path, here)}")
+        wanted.setdefault(path, set()).add(name)
+        if not name:
+            whole.add(path)
+    return {path: set() if path in whole else names for path, names in wanted.items()}
+
+
+def _those(items: Sequence[Item], names: set[str], path: str) -> list[Item]:
+    if not names or not items:
+        return list(items)
+    known = {item.function: item for item in items} | {
+        item.id.split("::")[1]: item for item in items
+    }
+    for name in sorted(names - known.keys()):
+        raise Mistake(
+            f"{path} declares no {name!r}{nearest(name, known)}; it declares: {', '.join(known)}"
+        )
+    return [item for item in items if {item.function, item.id.split("::")[1]} & names]

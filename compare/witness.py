@@ -1,0 +1,251 @@
+"""The witnesses: autodiff in float64, its measured noise floor, and numerical derivatives."""
+
+import functools
+import zlib
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from handgrad.compare import primitives
+from handgrad.compare.interpret import NotAnalytic
+from handgrad.compare.problem import Batched, Problem, Row
+
+EPS = 2.0**-52
+STEP = 1e-100  # of the complex step: its square vanishes beside any number
+
+
+# --- samples ------------------------------------------------------------------------------------
+
+
+def vary(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Another value near x that keeps what x may have to satisfy.
+
+    Signs and zeros stay; masks and one-hot rows stay as they are; rows that sum to one, unit
+    vectors, symmetric matrices and numbers in [-1, 1] stay so. A leaf of zeros (a bias, an
+    initial state) becomes small random numbers, so that what multiplies it is seen.
+    """
+    if x.dtype.kind == "c":
+        return x * (1 + 0.3 * rng.standard_normal(x.shape))
+    factor = np.exp(rng.uniform(-0.3, 0.3, x.shape))
+    finite = x[np.isfinite(x)]
+    if not x.size or not finite.size:
+        return x
+    if not finite.any():
+        return x + 0.1 * rng.standard_normal(x.shape)
+    if x.size > 2 and np.isin(x, [0, finite[np.argmax(np.abs(finite))]]).all() and (x == 0).any():
+        return x  # a mask
+    if x.ndim and x.shape[-1] > 1:
+        total, square = x.sum(-1, keepdims=True), (x * x).sum(-1, keepdims=True)
+        y = x * factor
+        if (finite >= 0).all() and np.allclose(total, 1, atol=1e-6):
+            return y / y.sum(-1, keepdims=True)
+        if np.allclose(square, 1, atol=1e-6):
+            return y / np.sqrt((y * y).sum(-1, keepdims=True))
+    if x.ndim >= 2 and x.shape[-1] == x.shape[-2] > 1 and np.allclose(x, np.swapaxes(x, -1, -2)):
+        scale = np.exp(rng.uniform(-0.2, 0.2, x.shape[:-1]))
+        return x * scale[..., :, None] * scale[..., None, :]
+    if np.abs(finite).max() <= 1:
+        return x * np.exp(rng.uniform(-0.4, -0.01, x.shape))
+    return x * factor
+
+
+def polish(x: np.ndarray) -> np.ndarray:
+    """x with rows that sum to one, or have unit length, doing so in float64 as well.
+
+    Given in float32 they do only to 1e-7, and a derivation may rest on it.
+    """
+    if x.dtype.kind == "f" and x.ndim and x.shape[-1] > 1 and np.isfinite(x).all():
+        total, square = x.sum(-1, keepdims=True), (x * x).sum(-1, keepdims=True)
+        if (x >= 0).all() and np.allclose(total, 1, atol=1e-6):
+            return x / total
+        if np.allclose(square, 1, atol=1e-6):
+            return x / np.sqrt(square)
+    return x
+
+
+def tame(x: np.ndarray) -> np.ndarray:
+    """x at scale one, where gradients are neither saturated nor lost in rounding."""
+    finite = np.abs(x[np.isfinite(x)])
+    rms = np.sqrt(np.mean(finite**2)) if finite.size else 0.0
+    return x / rms if rms > 8 or (0 < rms < 1 / 64 and finite.max() < 0.1) else x
+
+
+def jiggle(x: np.ndarray, salt: np.ndarray | np.uint64) -> np.ndarray:
+    """x moved by one or two units in the last place; zeros stay, and equal numbers stay equal.
+
+    So ties, symmetries and kinks at which the inputs lie are kept.
+    """
+    return x * (1 + EPS * _units(x, salt))
+
+
+def _units(x: np.ndarray, salt: np.ndarray | np.uint64) -> np.ndarray:
+    """-2, -1, 1 or 2, at random: a relative change of so many epsilons never rounds away."""
+    return np.array([-2.0, -1.0, 1.0, 2.0])[_hash(x, salt) >> np.uint64(62)]
+
+
+def _hash(x: np.ndarray, salt: np.ndarray | np.uint64) -> np.ndarray:
+    """Pseudo-random 64-bit numbers that depend on |x| and the salt alone."""
+    bits = np.array(np.abs(x), np.float64).view(np.uint64)
+    with np.errstate(over="ignore"):
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            bits = bits + salt
+            bits = (bits ^ (bits >> np.uint64(shift))) * np.uint64(factor)
+        return bits ^ (bits >> np.uint64(31))
+
+
+def seeded(seed: int, *words: object) -> np.random.Generator:
+    return np.random.default_rng([seed, *(zlib.crc32(str(w).encode()) for w in words)])
+
+
+# --- Monte Carlo arithmetic ---------------------------------------------------------------------
+
+
+class Rounding:
+    """An `after=` for `Program`: a random relative error behind every operation that rounds.
+
+    `own=False` always takes float64's 2⁻⁵², so that a derivation which computes in a lower
+    precision than its inputs is not excused by the noise it makes itself. `rows`: the length of
+    the leading axis, along which the errors are independent.
+    """
+
+    def __init__(self, rng: np.random.Generator, own: bool, rows: int):
+        self.salts, self.own = rng.integers(2**63, size=rows).astype(np.uint64), own
+
+    def __call__(self, eqn, inputs, results):
+        if eqn.primitive.name not in primitives.ROUNDING:
+            return results
+        if eqn.primitive.name == "convert_element_type" and not self._narrows(eqn):
+            return results
+        return [self._perturb(r, v.aval) for r, v in zip(results, eqn.outvars, strict=True)]
+
+    @staticmethod
+    def _narrows(eqn) -> bool:
+        source = eqn.invars[0].aval
+        floating = jnp.issubdtype(source.dtype, np.floating)
+        return floating and eqn.outvars[0].aval.dtype.itemsize < source.dtype.itemsize
+
+    def _perturb(self, x, aval):
+        if not jnp.issubdtype(aval.dtype, np.inexact) or not isinstance(x, np.ndarray):
+            return x
+        eps = max(EPS, float(jnp.finfo(aval.dtype).eps)) if self.own else EPS
+        rows = len(self.salts)
+        by_row = x.ndim > 0 and x.shape[0] == rows > 1
+        salt = self.salts.reshape(-1, *[1] * (x.ndim - 1)) if by_row else self.salts[0]
+        return (x * (1 + eps * _units(x, salt))).astype(x.dtype)
+
+
+# --- truth and its floor ------------------------------------------------------------------------
+
+
+def spread(samples: np.ndarray, base: np.ndarray) -> np.ndarray:
+    """How far the samples are from base; what is not finite tells nothing."""
+    with np.errstate(all="ignore"):
+        distance = np.abs(samples - base)
+    return np.where(np.isfinite(distance), distance, 0)
+
+
+def floors(
+    row: Row, columns: Sequence[np.ndarray], base: Sequence[np.ndarray], rng: np.random.Generator,
+    times: int, rounding: bool | None = None,
+) -> list[np.ndarray]:  # fmt: skip
+    """How far each result moves when the inputs are moved by a unit or two in the last place.
+
+    With `rounding`, every operation too: by its own dtype's epsilon (True) or float64's (False).
+    """
+    rows = len(columns[0])
+    salts = rng.integers(2**63, size=times * rows).astype(np.uint64)
+    moved = [
+        jiggle(np.tile(c, (times,) + (1,) * (c.ndim - 1)), salts.reshape(-1, *[1] * (c.ndim - 1)))
+        for c in columns
+    ]
+    noise = None if rounding is None else functools.partial(Rounding, rng, rounding)
+    results = row.rows(moved, noise)
+    return [
+        spread(m.reshape(times, *b.shape), b).max(0, initial=0)
+        for m, b in zip(results, base, strict=True)
+    ]
+
+
+# --- the numerical derivative -------------------------------------------------------------------
+
+
+class Numerical:
+    """Derivatives of the reference's forward without any differentiation rule."""
+
+    def __init__(self, problem: Problem):
+        self.problem = problem
+        self.program = Batched(problem.forward, problem.values())
+        self.method = "complex step"
+        if any(v.value.dtype.kind == "c" for v in problem.variables):
+            self.method = "Ridders"
+
+    def along(
+        self, values: Sequence[np.ndarray], directions: Sequence[np.ndarray]
+    ) -> tuple[list[np.ndarray], float]:
+        """J·direction for every output; leading axis on all; and the method's relative error."""
+        if self.method == "complex step":
+            try:
+                with np.errstate(all="ignore"):
+                    moved = [v + 1j * STEP * d for v, d in zip(values, directions, strict=True)]
+                outs = self.program(moved)
+                slopes = [np.imag(o) / STEP if o.dtype.kind == "c" else np.zeros(o.shape) for o in outs]
+                return slopes, 1e-10
+            except NotAnalytic:
+                self.method = "Ridders"
+        right, e1 = self.one_sided(values, directions, 0)
+        return right, e1
+
+    def one_sided(
+        self, values: Sequence[np.ndarray], directions: Sequence[np.ndarray], side: int
+    ) -> tuple[list[np.ndarray], float]:
+        """The derivative by differences: `side` +1 or -1, or 0 for central; extrapolated."""
+        size = np.sqrt(sum((np.abs(d) ** 2).reshape(len(d), -1).sum(1) for d in directions))
+        reach = [
+            np.where(d != 0, np.maximum(np.abs(v), 1e-3), 0).reshape(len(v), -1)
+            for v, d in zip(values, directions, strict=True)
+        ]
+        step = 0.02 * np.concatenate(reach, 1).max(1, initial=0) / np.maximum(size, 1e-300)
+        shrink, levels = (1.6, 12) if side == 0 else (2.0, 9)
+        tables: list[list[np.ndarray]] = []
+        base = self.program(values) if side else []
+        for k in range(levels):
+            h = step / shrink**k
+            ahead = self._at(values, directions, h * (side or 1))
+            behind = base if side else self._at(values, directions, -h)
+            width = h * (side or 2)
+            tables.append(
+                [
+                    (a - b) / width.reshape(-1, *[1] * (a.ndim - 1))
+                    for a, b in zip(ahead, behind, strict=True)
+                ]
+            )
+        ratio = shrink**2 if side == 0 else shrink
+        factors = [ratio ** (i + 1) for i in range(levels)]
+        slopes = [_extrapolate([t[i] for t in tables], factors) for i in range(len(tables[0]))]
+        return slopes, 1e-7
+
+    def _at(self, values, directions, h) -> list[np.ndarray]:
+        moved = [
+            v + h.reshape(-1, *[1] * (v.ndim - 1)) * d
+            for v, d in zip(values, directions, strict=True)
+        ]
+        return self.program(moved)
+
+
+def _extrapolate(estimates: list[np.ndarray], factors: list[float]) -> np.ndarray:
+    """Ridders: the Neville tableau's entry with the smallest error estimate, element by element."""
+    best = estimates[0]
+    error = np.full(best.shape, np.inf)
+    previous = [estimates[0]]
+    with np.errstate(all="ignore"):
+        for estimate in estimates[1:]:
+            row = [estimate]
+            for j, old in enumerate(previous):
+                f = factors[j]
+                row.append((row[j] * f - old) / (f - 1))
+                guess = np.maximum(np.abs(row[-1] - row[j]), np.abs(row[-1] - old))
+                better = guess < error
+                best, error = np.where(better, row[-1], best), np.where(better, guess, error)
+            previous = row
+    return best

@@ -1,0 +1,346 @@
+"""Activation functions, each with its derivative by hand. All are elementwise but the softmaxes.
+
+What a backward keeps from its forward is chosen for the digits first, then for the memory:
+σ′ and tanh′ are computed from the input x, because 1 − y has no digits left once y has come near
+one, and the relus keep one bit an element. Derivatives of products such as x·σ(x) are exact to
+rounding except within x of where e^x underflows (x < −87 in float32), where they return zero.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from handgrad.manual.numerics import log_probabilities, normalise, probabilities, widen
+from handgrad.manual.op import op
+
+__all__ = [
+    "elu",
+    "gelu",
+    "identity",
+    "leaky_relu",
+    "log_sigmoid",
+    "log_softmax",
+    "relu",
+    "selu",
+    "sigmoid",
+    "sign",
+    "silu",
+    "softmax",
+    "softplus",
+    "step",
+    "tanh",
+]
+
+
+@op
+def identity(x):
+    r"""y = x, the linear neuron.
+
+    x: any shape. Returns the same shape.
+    Backward: x̄ = ȳ.
+    Source: "Fundamentals of deep learning" (ch. 3), table 3-1.
+    """
+    return x, ()
+
+
+@identity.backward
+def _(_residuals, dy):
+    return (dy,)
+
+
+@op
+def step(x):
+    r"""y = 1 where x ≥ 0, else 0.
+
+    x: any shape. Returns the same shape and dtype.
+    Backward: x̄ = 0, the derivative almost everywhere; at the jump it is a convention.
+    Source: "Fundamentals of deep learning" (ch. 3), table 3-1.
+    """
+    return jnp.where(x >= 0, jnp.ones_like(x), jnp.zeros_like(x)), ()
+
+
+@step.backward
+def _(_residuals, dy):
+    return (jnp.zeros_like(dy),)
+
+
+@op
+def sign(x):
+    r"""y = 1 where x ≥ 0, else −1: a neuron with two values, so sign(0) = 1 (jnp.sign(0) = 0).
+
+    x: any shape. Returns the same shape and dtype.
+    Backward: x̄ = 0, the derivative almost everywhere; at the jump it is a convention.
+    Source: "Fundamentals of deep learning" (ch. 3), table 3-1.
+    """
+    return jnp.where(x >= 0, jnp.ones_like(x), -jnp.ones_like(x)), ()
+
+
+@sign.backward
+def _(_residuals, dy):
+    return (jnp.zeros_like(dy),)
+
+
+@op
+def sigmoid(x):
+    r"""y = σ(x) = 1 / (1 + e⁻ˣ).
+
+    x: any shape. Returns the same shape.
+    Backward: x̄ = ȳ ∘ σ′(x), σ′(x) = e⁻ˣ/(1 + e⁻ˣ)². It equals y(1 − y), which has no correct
+    digit left at x = 20 in float32. σ′ is even: it is computed with −|x|, and cannot overflow.
+    Source: "The Math Behind Deep Learning" (ch. 14), eq. 14.44–14.47.
+    """
+    return lax.logistic(x), x
+
+
+@sigmoid.backward
+def _(x, dy):
+    _, slope = _sigmoid_and_slope(x)
+    return (dy * slope,)
+
+
+def _sigmoid_and_slope(x):
+    """σ(x) and σ′(x) = σ(x)σ(−x), each with all its digits, from one exponential."""
+    e = jnp.exp(jnp.where(x > 0, -x, x))  # in (0, 1]
+    return jnp.where(x > 0, 1, e) / (1 + e), e / jnp.square(1 + e)
+
+
+@op
+def tanh(x):
+    r"""y = tanh x = (eˣ − e⁻ˣ) / (eˣ + e⁻ˣ) = 2σ(2x) − 1.
+
+    x: any shape. Returns the same shape.
+    Backward: x̄ = ȳ ∘ 4σ′(2x), the derivative of 2σ(2x) − 1. It equals 1 − y², which has no
+    correct digit left at |x| = 10 in float32, and (1 − y)(1 + y), which fares no better.
+    Source: "The Math Behind Deep Learning" (ch. 14), eq. 14.48–14.53.
+    """
+    return jnp.tanh(x), x
+
+
+@tanh.backward
+def _(x, dy):
+    _, slope = _sigmoid_and_slope(2 * x)
+    return (4 * dy * slope,)
+
+
+@op
+def relu(x):
+    r"""y = max(x, 0).
+
+    x: any shape. Returns the same shape.
+    Backward: x̄ = ȳ where x > 0, else 0; so relu′(0) = 0, the convention of jax.nn.relu.
+    Source: "The Math Behind Deep Learning" (ch. 14), eq. 14.54–14.55.
+    """
+    return jnp.maximum(x, 0), x > 0  # one bit of information an element is all that is kept
+
+
+@relu.backward
+def _(positive, dy):
+    return (jnp.where(positive, dy, jnp.zeros_like(dy)),)
+
+
+@op
+def leaky_relu(x, *, negative_slope=0.01):
+    r"""y = x where x ≥ 0, else negative_slope · x.
+
+    x: any shape. Returns the same shape.
+    Backward: x̄ = ȳ where x ≥ 0, else negative_slope · ȳ; so the derivative at 0 is 1, the
+    convention of jax.nn.leaky_relu.
+    Source: Maas, Hannun, Ng (2013), "Rectifier nonlinearities improve neural network acoustic
+    models".
+    """
+    return jnp.where(x >= 0, x, negative_slope * x), x >= 0
+
+
+@leaky_relu.backward
+def _(not_negative, dy, *, negative_slope):
+    return (jnp.where(not_negative, dy, negative_slope * dy),)
+
+
+@op
+def elu(x, *, alpha=1.0):
+    r"""y = x where x > 0, else α(eˣ − 1) with α = alpha.
+
+    x: any shape. Returns the same shape.
+    Backward: x̄ = ȳ where x > 0, else ȳ ∘ αeˣ; so the derivative at 0 is α, the convention of
+    jax.nn.elu. It equals y + α, which has no correct digit left at x = −20 in float32.
+    Source: Clevert, Unterthiner, Hochreiter (2016), "Fast and accurate deep network learning by
+    exponential linear units".
+    """
+    not_positive = jnp.where(x > 0, 0, x)
+    return jnp.where(x > 0, x, alpha * jnp.expm1(not_positive)), x
+
+
+@elu.backward
+def _(x, dy, *, alpha):
+    not_positive = jnp.where(x > 0, 0, x)  # the branch not taken must not overflow either
+    return (jnp.where(x > 0, dy, alpha * dy * jnp.exp(not_positive)),)
+
+
+SELU_SCALE = 1.0507009873554804934193349852946
+SELU_ALPHA = 1.6732632423543772848170429916717
+
+
+@op
+def selu(x):
+    r"""y = λ · elu(x; α) with λ = 1.0507…, α = 1.6732…, which keep mean 0 and variance 1.
+
+    x: any shape. Returns the same shape.
+    Backward: x̄ = elu's with the cotangent λȳ; so the derivative at 0 is λα, as in jax.nn.selu.
+    Source: Klambauer et al. (2017), "Self-normalizing neural networks".
+    """
+    y, residuals = elu.forward(x, alpha=SELU_ALPHA)
+    return SELU_SCALE * y, residuals
+
+
+@selu.backward
+def _(residuals, dy):
+    return elu.pullback(residuals, SELU_SCALE * dy, alpha=SELU_ALPHA)
+
+
+@op
+def softplus(x):
+    r"""y = ln(1 + eˣ) = max(x, 0) + ln(1 + e^{−|x|}).
+
+    x: any shape. Returns the same shape.
+    Backward: x̄ = ȳ ∘ σ(x).
+    Source: Dugas et al. (2001), "Incorporating second-order functional knowledge for better
+    option pricing".
+    """
+    return jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x))), x
+
+
+@softplus.backward
+def _(x, dy):
+    return (dy * lax.logistic(x),)
+
+
+@op
+def log_sigmoid(x):
+    r"""y = ln σ(x) = −softplus(−x) = min(x, 0) − ln(1 + e^{−|x|}).
+
+    x: any shape. Returns the same shape.
+    Backward: x̄ = ȳ ∘ σ(−x), and not 1 − σ(x), which is 0 from x = 17 on in float32.
+    Source: the logistic neuron's log-likelihood, "Fundamentals of deep learning" (ch. 3).
+    """
+    return jnp.minimum(x, 0) - jnp.log1p(jnp.exp(-jnp.abs(x))), x
+
+
+@log_sigmoid.backward
+def _(x, dy):
+    return (dy * lax.logistic(-x),)
+
+
+@op
+def silu(x):
+    r"""y = x σ(x), also called swish.
+
+    x: any shape. Returns the same shape; bfloat16 and float16 are computed in float32.
+    Backward: x̄ = ȳ ∘ (σ(x) + xσ′(x)).
+    Source: Elfwing, Uchibe, Doya (2018), "Sigmoid-weighted linear units for neural network
+    function approximation in reinforcement learning".
+    """
+    z = widen(x)
+    return (z * lax.logistic(z)).astype(x.dtype), x
+
+
+@silu.backward
+def _(x, dy):
+    z = widen(x)
+    sigma, slope = _sigmoid_and_slope(z)
+    return ((widen(dy) * (sigma + z * slope)).astype(x.dtype),)
+
+
+@op
+def gelu(x, *, approximate=True):
+    r"""y = x Φ(x), Φ the normal distribution; approximate (the default, as in jax.nn.gelu):
+    y = ½x(1 + tanh u) = x σ(2u) with u = √(2/π)(x + 0.044715x³).
+
+    x: any shape. Returns the same shape; bfloat16 and float16 are computed in float32.
+    Backward: exact          x̄ = ȳ ∘ (Φ(x) + xφ(x)),  φ(x) = e^{−x²/2}/√(2π)
+              approximate    x̄ = ȳ ∘ (σ(2u) + x σ′(2u) 2u′)
+    The sigmoids keep the digits that 1 + tanh u and 1 − tanh² u lose far from zero.
+    Source: Hendrycks, Gimpel (2016), "Gaussian error linear units".
+    """
+    z = widen(x)
+    if approximate:
+        v, _ = _twice_u(z)
+        y = z * lax.logistic(v)
+    else:
+        y = z * _normal_cdf(z)
+    return y.astype(x.dtype), x
+
+
+@gelu.backward
+def _(x, dy, *, approximate):
+    z = widen(x)
+    if approximate:
+        v, dv = _twice_u(z)
+        sigma, slope = _sigmoid_and_slope(v)
+        dz = sigma + z * slope * dv
+    else:
+        dz = _normal_cdf(z) + z * _normal_density(z)
+    return ((widen(dy) * dz).astype(x.dtype),)
+
+
+def _twice_u(x):
+    """v = 2√(2/π)(x + 0.044715x³) and v′."""
+    x = jnp.clip(x, -40, 40)  # beyond, σ(v) is 0 or 1 in every dtype; x³ would overflow
+    c = 2 * math.sqrt(2 / math.pi)
+    return c * (x + 0.044715 * x * x * x), c * (1 + 3 * 0.044715 * x * x)
+
+
+def _normal_cdf(x):
+    return 0.5 * lax.erfc(-math.sqrt(0.5) * x)  # 1 + erf would lose the digits of the left tail
+
+
+def _normal_density(x):
+    return jnp.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+
+
+@op
+def softmax(x, *, axis=-1):
+    r"""yᵢ = e^{xᵢ} / Σⱼ e^{xⱼ} along `axis`.
+
+    x: any shape with at least one axis. axis: int. Returns the same shape; bfloat16 and float16
+    are computed in float32.
+    Backward: x̄ᵢ = Σⱼ ȳⱼ yⱼ(δᵢⱼ − yᵢ) = yᵢ(dᵢ − Σⱼ dⱼyⱼ) with d = ȳ − ȳₘ where an entry yₘ is
+    above ½, else d = ȳ. The shift changes nothing in exact arithmetic, since Σ y = 1; without
+    it, where yₘ is almost 1, ȳₘ − Σⱼ ȳⱼyⱼ is the difference of two almost equal numbers.
+    Source: "The Math Behind Deep Learning" (ch. 14), eq. 14.160–14.164; Bridle (1990).
+    """
+    y = jax.nn.softmax(widen(x), axis).astype(x.dtype)
+    return y, y
+
+
+@softmax.backward
+def _(y, dy, *, axis):
+    p, d = widen(y), widen(dy)
+    d = d - (jnp.round(p) * d).sum(axis, keepdims=True)  # p rounds to 1 above ½, else to 0
+    dx = p * (d - (p * d).sum(axis, keepdims=True))
+    return (dx.astype(y.dtype),)
+
+
+@op
+def log_softmax(x, *, axis=-1):
+    r"""yᵢ = xᵢ − ln Σⱼ e^{xⱼ} along `axis`.
+
+    x: any shape with at least one axis. axis: int. Returns the same shape; bfloat16 and float16
+    are computed in float32.
+    Backward: x̄ᵢ = ȳᵢ − pᵢ Σⱼ ȳⱼ = ȳᵢ(1 − pᵢ) − pᵢ(Σⱼ ȳⱼ − ȳᵢ) with p = eʸ, and 1 − p, where p
+    is above ½, as the sum of the others: the gradient of an almost certain class keeps its digits.
+    x is kept with two numbers a row instead of y, which a narrow dtype rounds too much for eʸ.
+    Source: "Fundamentals of deep learning" (ch. 3), eq. 3.15–3.18.
+    """
+    normaliser = normalise(x, axis)
+    return log_probabilities(x, normaliser).astype(x.dtype), (x, normaliser)
+
+
+@log_softmax.backward
+def _(residuals, dy, *, axis):
+    x, normaliser = residuals
+    p, one_minus_p = probabilities(x, normaliser)
+    dz = widen(dy)
+    dx = dz * one_minus_p - p * (dz.sum(axis, keepdims=True) - dz)
+    return (dx.astype(x.dtype),)

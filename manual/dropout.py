@@ -1,0 +1,34 @@
+"""Dropout: the backward draws the forward's mask again."""
+
+import jax
+import jax.numpy as jnp
+
+from handgrad.manual.op import op
+
+__all__ = ["dropout"]
+
+
+@op
+def dropout(x, *, key, rate=0.5, scaled=True):
+    r"""y = m ∘ x / (1 − rate), each m one with probability 1 − rate and else zero.
+
+    x: any shape. key: a `jax.random.key`, of which float32 numbers are drawn whatever the dtype
+    of x, so that every precision drops the same elements. Returns the shape of x. scaled=False leaves out the
+    division, as some texts print it; the expectation of y is then (1 − rate) x instead of x.
+    Backward: x̄ = m ∘ ȳ / (1 − rate), the same mask, drawn again from the key: nothing is kept.
+    Source: Srivastava et al., "Dropout" (2014); "Backpropagation and optimisers" (blog, AI & the
+    art of programming), section 6, prints scaled=False.
+    """
+    if not 0 <= rate < 1:
+        raise ValueError(f"rate is the share that is dropped: 0 <= rate < 1; got {rate}")
+    return _masked(x, key, rate, scaled), None
+
+
+@dropout.backward
+def _(residuals, dy, *, key, rate, scaled):
+    return (_masked(dy, key, rate, scaled),)
+
+
+def _masked(x, key, rate, scaled):
+    keep = jax.random.bernoulli(key, jnp.float32(1 - rate), x.shape)
+    return jnp.where(keep, x / (1 - rate) if scaled else x, jnp.zeros((), x.dtype))

@@ -1,0 +1,276 @@
+"""Losses and their gradients by hand, with respect to the predictions and to the targets.
+
+A loss of several outputs is one number a sample, l⁽ⁿ⁾, summed over the last axis; the binary
+cross entropy is one number an output. Add them up for the total J = Σₙ l⁽ⁿ⁾, or take their mean,
+outside: a mask, weights and either convention then need no option here. Only
+`total_squared_error` and `mse` return a scalar, since it is what their names say.
+"""
+
+import jax.numpy as jnp
+from jax import lax
+from jax.scipy.special import xlog1py, xlogy
+
+from handgrad.manual.activations import softplus
+from handgrad.manual.numerics import log_probabilities, normalise, probabilities, widen
+from handgrad.manual.op import op
+
+__all__ = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "categorical_cross_entropy",
+    "half_squared_error",
+    "mse",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_with_integer_labels",
+    "squared_error",
+    "total_squared_error",
+]
+
+
+@op
+def half_squared_error(predictions, targets):
+    r"""E = ½ Σₒ (ŷₒ − tₒ)² for each sample; the ½ makes the gradient the error itself.
+
+    predictions, targets: (*batch, outputs). Returns (*batch,).
+    Backward: ŷ̄ = Ē (ŷ − t),  t̄ = −ŷ̄.
+    Raises ValueError where the shapes differ.
+    Source: "The Math Behind Deep Learning" (ch. 14), eq. 14.67.
+    """
+    _same_shape("half_squared_error", "predictions", predictions, "targets", targets)
+    error = predictions - targets  # (*batch, outputs)
+    return (0.5 * jnp.square(widen(error)).sum(-1)).astype(error.dtype), error
+
+
+@half_squared_error.backward
+def _(error, dy):
+    dpredictions = dy[..., None] * error
+    return dpredictions, -dpredictions
+
+
+@op
+def squared_error(predictions, targets):
+    r"""C = Σₒ (ŷₒ − tₒ)² for each sample, without the ½.
+
+    predictions, targets: (*batch, outputs). Returns (*batch,).
+    Backward: ŷ̄ = 2 C̄ (ŷ − t),  t̄ = −ŷ̄.
+    Raises ValueError where the shapes differ.
+    Source: Tobias Hill, "Part 2: Gradient descent and backpropagation" (2018);
+    "Fundamentals of deep learning" (ch. 3), eq. 3.8.
+    """
+    _same_shape("squared_error", "predictions", predictions, "targets", targets)
+    error = predictions - targets  # (*batch, outputs)
+    return jnp.square(widen(error)).sum(-1).astype(error.dtype), error
+
+
+@squared_error.backward
+def _(error, dy):
+    dpredictions = 2 * dy[..., None] * error
+    return dpredictions, -dpredictions
+
+
+@op
+def total_squared_error(predictions, targets):
+    r"""J = Σₙ l⁽ⁿ⁾ with l⁽ⁿ⁾ = Σₒ (ŷₒ − tₒ)²: the sum over the whole batch.
+
+    predictions, targets: any equal shapes. Returns a scalar.
+    Backward: ŷ̄ = 2 J̄ (ŷ − t),  t̄ = −ŷ̄.
+    Raises ValueError where the shapes differ.
+    Source: "Fundamentals of deep learning" (ch. 3), eq. 3.10.
+    """
+    _same_shape("total_squared_error", "predictions", predictions, "targets", targets)
+    error = predictions - targets
+    return jnp.square(widen(error)).sum().astype(error.dtype), error
+
+
+@total_squared_error.backward
+def _(error, dy):
+    dpredictions = 2 * dy * error
+    return dpredictions, -dpredictions
+
+
+@op
+def mse(predictions, targets):
+    r"""M = 1/N Σ (ŷ − t)², the mean over all N entries.
+
+    predictions, targets: any equal shapes. Returns a scalar.
+    Backward: ŷ̄ = 2/N M̄ (ŷ − t),  t̄ = −ŷ̄.
+    Raises ValueError where the shapes differ.
+    Source: "The Math Behind Deep Learning" (ch. 14), summary.
+    """
+    _same_shape("mse", "predictions", predictions, "targets", targets)
+    error = predictions - targets
+    return jnp.square(widen(error)).mean().astype(error.dtype), error
+
+
+@mse.backward
+def _(error, dy):
+    # in float32 at least: 2/N alone may lie below the smallest float16
+    dpredictions = (2 / max(error.size, 1) * widen(dy) * widen(error)).astype(error.dtype)
+    return dpredictions, -dpredictions
+
+
+@op
+def binary_cross_entropy(probabilities, labels):
+    r"""L = −[c ln p + (1 − c) ln(1 − p)] for each output, with 0 ln 0 = 0.
+
+    probabilities, labels: any equal shapes, p and c in [0, 1]. Returns the same shape.
+    Backward: p̄ = L̄ ((1 − c)/(1 − p) − c/p),  c̄ = L̄ (ln(1 − p) − ln p).
+    A term of weight 0 is absent, its derivative by p too: p = c = 0 gives L = 0 and p̄ = L̄.
+    Where p excludes the label (p = 0, c > 0, or p = 1, c < 1), L and p̄ are infinite, as they are
+    in truth; `binary_cross_entropy_with_logits` never gets there.
+    Raises ValueError where the shapes differ.
+    Source: "The Math Behind Deep Learning" (ch. 14), eq. 14.151–14.156.
+    """
+    _same_shape("binary_cross_entropy", "probabilities", probabilities, "labels", labels)
+    p, c = widen(probabilities), widen(labels)
+    loss = -xlogy(c, p) - xlog1py(1 - c, -p)
+    return loss.astype(probabilities.dtype), (probabilities, labels)
+
+
+@binary_cross_entropy.backward
+def _(residuals, dy):
+    probabilities, labels = residuals
+    p, c, dy = widen(probabilities), widen(labels), widen(dy)
+    dp = dy * (_weighted_inverse(1 - c, 1 - p) - _weighted_inverse(c, p))
+    dc = dy * (jnp.log1p(-p) - jnp.log(p))
+    return dp.astype(probabilities.dtype), dc.astype(labels.dtype)
+
+
+@op
+def binary_cross_entropy_with_logits(logits, labels):
+    r"""L = −[c ln σ(x) + (1 − c) ln σ(−x)] = c softplus(−x) + (1 − c) softplus(x), per output.
+
+    logits, labels: any equal shapes, c in [0, 1]. Returns the same shape.
+    Backward: x̄ = L̄ ((1 − c)σ(x) − cσ(−x)),  c̄ = −L̄ x.
+    x̄ is L̄(σ(x) − c), written so that a label of 1 loses no digits at large x.
+    Raises ValueError where the shapes differ.
+    Source: the logistic neuron, "Fundamentals of deep learning" (ch. 3); "The Math Behind Deep
+    Learning" (ch. 14), eq. 14.151.
+    """
+    _same_shape("binary_cross_entropy_with_logits", "logits", logits, "labels", labels)
+    x, c = widen(logits), widen(labels)
+    loss = c * softplus.forward(-x)[0] + (1 - c) * softplus.forward(x)[0]
+    return loss.astype(logits.dtype), (logits, labels)
+
+
+@binary_cross_entropy_with_logits.backward
+def _(residuals, dy):
+    logits, labels = residuals
+    x, c, dy = widen(logits), widen(labels), widen(dy)
+    dx = dy * ((1 - c) * lax.logistic(x) - c * lax.logistic(-x))
+    dc = -dy * x  # softplus(−x) − softplus(x) = −x
+    return dx.astype(logits.dtype), dc.astype(labels.dtype)
+
+
+@op
+def categorical_cross_entropy(probabilities, labels):
+    r"""L = −Σᵢ cᵢ ln pᵢ for each sample, with 0 ln 0 = 0.
+
+    probabilities, labels: (*batch, classes); labels one-hot or soft. Returns (*batch,).
+    Backward: p̄ᵢ = −L̄ cᵢ/pᵢ (0 where cᵢ = 0),  c̄ᵢ = −L̄ ln pᵢ.
+    The classes are not taken to add up to one: p̄ is the derivative by each pᵢ alone. L and p̄
+    are infinite where p excludes the label; `softmax_cross_entropy` never gets there.
+    Raises ValueError where the shapes differ.
+    Source: "Fundamentals of deep learning" (ch. 3), eq. 3.9 and 3.15–3.16.
+    """
+    _same_shape("categorical_cross_entropy", "probabilities", probabilities, "labels", labels)
+    p, c = widen(probabilities), widen(labels)
+    return -xlogy(c, p).sum(-1).astype(probabilities.dtype), (probabilities, labels)
+
+
+@categorical_cross_entropy.backward
+def _(residuals, dy):
+    probabilities, labels = residuals
+    p, c, dy = widen(probabilities), widen(labels), widen(dy)[..., None]
+    dp = -dy * _weighted_inverse(c, p)
+    dc = -dy * jnp.log(p)
+    return dp.astype(probabilities.dtype), dc.astype(labels.dtype)
+
+
+@op
+def softmax_cross_entropy(logits, labels):
+    r"""L = −Σᵢ cᵢ ln pᵢ with p = softmax(s), for each sample.
+
+    logits, labels: (*batch, classes); labels one-hot or soft, floating-point, and their sum
+    need not be one. Returns (*batch,).
+    Backward: s̄ᵢ = L̄ (pᵢ Σₖcₖ − cᵢ) = L̄ (pᵢ Σ_{k≠i}cₖ − cᵢ(1 − pᵢ)),  c̄ᵢ = −L̄ ln pᵢ;
+    with Σ c = 1 it is the p − c of the books. 1 − p, where p is above ½, is the sum of the other
+    classes: the gradient of an almost certain class keeps its digits.
+    Raises ValueError where the shapes differ, TypeError for integer labels.
+    Source: "Fundamentals of deep learning" (ch. 3), eq. 3.17–3.18; "The Math Behind Deep
+    Learning" (ch. 14), eq. 14.157–14.167 (there for the loss of eq. 14.151, for which it fails).
+    """
+    _same_shape("softmax_cross_entropy", "logits", logits, "labels", labels)
+    if not jnp.issubdtype(labels.dtype, jnp.floating):
+        raise TypeError(
+            f"softmax_cross_entropy: labels are {labels.dtype}, and must be floating-point weights "
+            "of the classes; softmax_cross_entropy_with_integer_labels takes class numbers"
+        )
+    normaliser = normalise(logits)
+    log_p = log_probabilities(logits, normaliser)  # (*batch, classes)
+    loss = -(widen(labels) * log_p).sum(-1)
+    return loss.astype(logits.dtype), (logits, labels, normaliser)
+
+
+@softmax_cross_entropy.backward
+def _(residuals, dy):
+    logits, labels, normaliser = residuals
+    p, one_minus_p = probabilities(logits, normaliser)
+    c, dy = widen(labels), widen(dy)[..., None]
+    dlogits = dy * (p * (c.sum(-1, keepdims=True) - c) - c * one_minus_p)
+    dlabels = -dy * log_probabilities(logits, normaliser)
+    return dlogits.astype(logits.dtype), dlabels.astype(labels.dtype)
+
+
+@op
+def softmax_cross_entropy_with_integer_labels(logits, labels):
+    r"""L = −ln p_c with p = softmax(s) and c the label, for each sample.
+
+    logits: (*batch, classes). labels: (*batch,), integers in [0, classes). Returns (*batch,).
+    Backward: s̄ᵢ = L̄ (pᵢ − δ_ic), with p_c − 1 as in `softmax_cross_entropy`. Integers have no
+    cotangent.
+    A label outside [0, classes) gives NaN, in the loss and in the gradient of its row.
+    Raises ValueError where the shapes do not fit, TypeError for labels that are not integers.
+    Source: "Fundamentals of deep learning" (ch. 3), eq. 3.9 and 3.15–3.18.
+    """
+    name = "softmax_cross_entropy_with_integer_labels"
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(
+            f"{name}: labels are {labels.dtype}, and must be integers; softmax_cross_entropy takes "
+            "one-hot or soft labels"
+        )
+    if jnp.ndim(logits) < 1 or labels.shape != logits.shape[:-1]:
+        raise ValueError(
+            f"{name}: logits have shape {logits.shape} and labels {labels.shape}; they must be "
+            "(*batch, classes) and (*batch,)"
+        )
+    peak, rest = normalise(logits)
+    # int8 cannot hold the number of 128 classes
+    index = (labels if labels.dtype.itemsize > 2 else labels.astype(jnp.int32))[..., None]
+    valid = (index >= 0) & (index < logits.shape[-1])
+    rest = jnp.where(valid, rest, jnp.nan)  # makes the loss and the gradient NaN
+    picked = jnp.take_along_axis(logits, index, -1, mode="clip")  # (*batch, 1)
+    log_p = log_probabilities(picked, (peak, rest))
+    return -log_p[..., 0].astype(logits.dtype), (logits, index, (peak, rest))
+
+
+@softmax_cross_entropy_with_integer_labels.backward
+def _(residuals, dy):
+    logits, index, normaliser = residuals
+    p, one_minus_p = probabilities(logits, normaliser)
+    chosen = lax.broadcasted_iota(index.dtype, logits.shape, logits.ndim - 1) == index
+    dlogits = widen(dy)[..., None] * jnp.where(chosen, -one_minus_p, p)
+    return dlogits.astype(logits.dtype), None
+
+
+def _weighted_inverse(weight, x):
+    """weight / x, and 0 for 0 / 0: a term of weight 0 is absent."""
+    return weight / jnp.where((weight == 0) & (x == 0), 1, x)
+
+
+def _same_shape(name, a_name, a, b_name, b):
+    if jnp.shape(a) != jnp.shape(b):
+        raise ValueError(
+            f"{name}: {a_name} have shape {jnp.shape(a)} and {b_name} {jnp.shape(b)}; they must be "
+            "equal, since broadcasting here is nearly always a mistake"
+        )

@@ -1,0 +1,269 @@
+"""`op`: one differentiable JAX function out of a forward and a backward written by hand."""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, ParamSpec
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+P = ParamSpec("P")
+
+
+class Op(Generic[P]):
+    """A function with a hand-written derivative; make one with `op`.
+
+    Called, it is an ordinary JAX function of its positional arguments, usable under `jit`,
+    `vmap`, `grad`, `jax.checkpoint` and again under `grad` (the backward is plain JAX code).
+    Like every `jax.custom_vjp` it has a reverse-mode rule only: `jax.jvp` raises, while
+    forward-over-reverse (`jax.hessian`, `jax.jvp` of `jax.grad`) works.
+
+    `forward(*args, **config)` returns (output, residuals), `pullback(residuals, dy, **config)`
+    the cotangents, one for each positional argument: both are the plain hand-written code, out
+    of which a larger backward can be written by hand.
+    """
+
+    __name__: str
+    __qualname__: str
+
+    def __init__(self, forward: Callable[P, Any]):
+        functools.update_wrapper(self, forward)
+        self.forward = forward
+        self.signature = inspect.signature(forward)
+        parameters = self.signature.parameters.values()
+        for p in parameters:
+            if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
+                raise TypeError(
+                    f"op {self.__name__}: {p} is not possible, since every argument needs a name; "
+                    "give each array its own positional argument, or one that is a list of arrays"
+                )
+        self.positional = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
+        self._keywords = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        self._backward: Callable[..., tuple] | None = None
+        self._wants: frozenset[str] = frozenset()
+        self._call = jax.custom_vjp(self._primal, nondiff_argnums=(0,))
+        self._call.defvjp(self._fwd, self._bwd)
+
+    def backward(self, function: Callable[..., tuple]) -> Callable[..., tuple]:
+        """Register `function(residuals, dy)` as the hand-written backward (a decorator).
+
+        It may also take, by name, any keyword-only argument of the forward.
+        """
+        if self._backward is not None:
+            raise TypeError(f"{self.__name__} already has a backward; an op has exactly one")
+        wants = frozenset(
+            p.name
+            for p in inspect.signature(function).parameters.values()
+            if p.kind is p.KEYWORD_ONLY
+        )
+        self._reject_unknown("the backward of " + self.__name__, wants)
+        self._backward, self._wants = function, wants
+        return function
+
+    def pullback(self, residuals: Any, dy: Any, **config: Any) -> tuple:
+        """The cotangents of the positional arguments, by the hand-written backward.
+
+        Give the keyword arguments that the forward was given.
+        """
+        if self._backward is None:
+            raise TypeError(
+                f"{self.__name__} has no backward yet: write one under @{self.__name__}.backward"
+            )
+        self._reject_unknown(f"{self.__name__}.pullback", config)
+        known = self._keywords | config
+        wanted = {name: known[name] for name in self._wants}
+        for name, value in wanted.items():
+            if value is inspect.Parameter.empty:
+                raise TypeError(
+                    f"{self.__name__}.pullback needs {name}=, as it was given to the forward"
+                )
+        return self._backward(residuals, dy, **wanted)
+
+    def value_and_gradient(self, *args: Any, **config: Any) -> tuple[Any, tuple]:
+        """The scalar output and its gradient, by hand: one entry for each positional argument.
+
+        The gradient has its argument's tree, shapes and dtypes; `None` where there is none.
+        """
+        bound = self.signature.bind(*args, **config)
+        bound.apply_defaults()
+        primals = jax.tree.map(jnp.asarray, bound.args)
+        y, residuals = self._run(primals, bound.kwargs)
+        if jnp.shape(y) != ():
+            raise ValueError(
+                f"{self.__name__} returned shape {jnp.shape(y)}, and only a scalar has a gradient; "
+                "give pullback a cotangent of that shape"
+            )
+        cotangents = self.pullback(residuals, jnp.ones_like(y), **bound.kwargs)
+        return y, _Shapes.of(primals).fit(self, cotangents)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        traced = {name: v for name, v in bound.kwargs.items() if _holds_arrays(v)}
+        static = tuple((name, v) for name, v in bound.kwargs.items() if name not in traced)
+        for name, value in static:
+            if not _hashable(value):
+                raise TypeError(
+                    f"{self.__name__}'s {name} is the {type(value).__name__} {value!r}; a keyword "
+                    "argument must be an array or hashable: give a tuple instead of a list"
+                )
+        return self._call(static, traced, *bound.args)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else functools.partial(self, instance)
+
+    def __reduce__(self) -> str:
+        return self.__qualname__  # a copy, and a pickle, is the op itself
+
+    def __repr__(self) -> str:
+        return f"<op {self.__name__}{self.signature}>"
+
+    def _primal(self, static: tuple, traced: dict, *args: Any) -> Any:
+        return self._run(args, dict(static) | traced)[0]
+
+    def _fwd(self, static: tuple, traced: dict, *args: Any) -> tuple:
+        y, residuals = self._run(args, dict(static) | traced)
+        return y, (residuals, traced, _Shapes.of(args))
+
+    def _bwd(self, static: tuple, saved: tuple, dy: Any) -> tuple:
+        residuals, traced, shapes = saved
+        cotangents = self.pullback(residuals, dy, **dict(static), **traced)
+        return (None, *shapes.fit(self, cotangents))
+
+    def _run(self, args: tuple, config: dict) -> tuple[Any, Any]:
+        result: Any = self.forward(*args, **config)  # pyright: ignore[reportCallIssue]
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise TypeError(
+                f"the forward of {self.__name__} returned a {type(result).__name__}; "
+                "it must return a pair: the output and the residuals its backward needs"
+            )
+        return result
+
+    def _reject_unknown(self, where: str, names: Iterable[str]) -> None:
+        for name in names:
+            if name not in self._keywords:
+                known = ", ".join(self._keywords) or "none"
+                raise TypeError(
+                    f"{where} takes {name}=, but the keyword arguments of the forward are: {known}"
+                )
+
+
+def op(forward: Callable[P, Any]) -> Op[P]:
+    """Make a differentiable function of `forward(*args, **config) -> (output, residuals)`.
+
+    Positional arguments are arrays or trees of arrays; keyword-only arguments are configuration:
+    hashable and static, or arrays that carry no derivative (a random key, a mask).
+    Register the backward with `@name.backward`: `(residuals, dy) -> (cotangent, ...)`, one
+    for each positional argument in order, `None` for one that has no derivative (integers) or
+    was left out. A floating-point cotangent is cast to its argument's dtype.
+
+        @op
+        def sigmoid(x):
+            s = jax.nn.sigmoid(x)
+            return s, s
+
+        @sigmoid.backward
+        def _(s, dy):
+            return (dy * s * (1 - s),)
+    """
+    return Op(forward)
+
+
+def _holds_arrays(value: Any) -> bool:
+    return any(isinstance(leaf, jax.Array | np.ndarray) for leaf in jax.tree.leaves(value))
+
+
+def _hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _is_none(leaf: Any) -> bool:
+    return leaf is None
+
+
+class _Shapes:
+    """The shapes and dtypes of the positional arguments: static, so no array is kept alive."""
+
+    def __init__(self, structures: tuple):
+        self.structures = structures
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Shapes) and self.structures == other.structures
+
+    def __hash__(self) -> int:
+        return hash(self.structures)
+
+    @classmethod
+    def of(cls, args: tuple) -> "_Shapes":
+        def describe(arg):
+            leaves, tree = jax.tree.flatten(arg, is_leaf=_is_none)
+            return tree, tuple(
+                None if leaf is None else (jnp.shape(leaf), jnp.result_type(leaf))
+                for leaf in leaves
+            )
+
+        return cls(tuple(describe(arg) for arg in args))
+
+    def fit(self, op: Op, cotangents: Any) -> tuple:
+        """The cotangents in their arguments' dtypes; a wrong number, tree or shape is named."""
+        name = op.__name__
+        if not isinstance(cotangents, tuple) or len(cotangents) != len(self.structures):
+            came = (
+                f"a tuple of {len(cotangents)}"
+                if isinstance(cotangents, tuple)
+                else f"a {type(cotangents).__name__}"
+            )
+            raise TypeError(
+                f"the backward of {name} returned {came}; it must return a tuple of "
+                f"{len(self.structures)}, one cotangent for each positional argument: "
+                f"{', '.join(op.positional)}"
+            )
+        return tuple(
+            self._fit(f"{name}'s {arg}", cotangent, *structure)
+            for arg, cotangent, structure in zip(
+                op.positional, cotangents, self.structures, strict=True
+            )
+        )
+
+    @staticmethod
+    def _fit(where: str, cotangent: Any, tree: Any, avals: tuple) -> Any:
+        if cotangent is None and not any(_differentiable(aval) for aval in avals):
+            return None
+        leaves, got = jax.tree.flatten(cotangent, is_leaf=_is_none)
+        if got != tree:
+            raise TypeError(f"the cotangent of {where} is the tree {got}; it must be {tree}")
+        fitted = []
+        for leaf, aval in zip(leaves, avals, strict=True):
+            if aval is None:  # no array was given here, such as a bias left out
+                fitted.append(None)
+                continue
+            shape, dtype = aval
+            if not _differentiable(aval):
+                fitted.append(np.zeros(shape, jax.dtypes.float0))
+                continue
+            if leaf is None:
+                raise TypeError(
+                    f"the cotangent of {where} is None; only integers and booleans have none: "
+                    f"return an array of shape {shape} and dtype {dtype}, zeros if need be"
+                )
+            if jnp.shape(leaf) != shape:
+                raise ValueError(
+                    f"the cotangent of {where} has shape {jnp.shape(leaf)}; it must be {shape}"
+                )
+            fitted.append(leaf if jnp.result_type(leaf) == dtype else jnp.asarray(leaf, dtype))
+        return jax.tree.unflatten(tree, fitted)
+
+
+def _differentiable(aval: tuple | None) -> bool:
+    return aval is not None and jnp.issubdtype(aval[1], jnp.inexact)
+
+
+jax.tree_util.register_pytree_node(
+    _Shapes, lambda shapes: ((), shapes.structures), lambda structures, _: _Shapes(structures)
+)

@@ -1,0 +1,253 @@
+"""The losses against NumPy and mpmath: conventions, digits, labels of every kind, errors."""
+
+import jax
+import jax.numpy as jnp
+import mpmath as mp
+import numpy as np
+import pytest
+
+from handgrad import manual, reference
+
+EPS = {jnp.float32: 2.0**-23, jnp.float64: 2.0**-52}
+
+
+@pytest.fixture(autouse=True)
+def strict():
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        yield
+
+
+def gradient(f, *args):
+    """The value and the gradient of the sum of f, by the hand-written backward."""
+
+    @jax.jit
+    def run(*args):
+        y, vjp = jax.vjp(f, *args)
+        return y, vjp(jnp.ones_like(y))
+
+    return run(*args)
+
+
+def test_the_squared_errors_differ_by_their_factor():
+    """½Σ for a sample, Σ for a sample, Σ over the batch, mean: factors 1, 2, 2 and 2/N exactly."""
+    y, t = jnp.array([[1.0, 3.0], [0.0, -1.0], [2.0, 5.0]]), jnp.array([[0.0, 1], [4, 1], [2, 2]])
+    error = np.array([[1.0, 2.0], [-4.0, -2.0], [0.0, 3.0]])
+    expected = {
+        "half_squared_error": ([2.5, 10, 4.5], 1),
+        "squared_error": ([5.0, 20, 9], 2),
+        "total_squared_error": (34.0, 2),
+        "mse": (34 / 6, 2 / 6),
+    }
+    for name, (value, factor) in expected.items():
+        loss, (dy, dt) = gradient(getattr(manual, name), y, t)
+        np.testing.assert_allclose(loss, value, rtol=2**-23)
+        np.testing.assert_allclose(dy, factor * error, rtol=2**-23)
+        np.testing.assert_array_equal(dt, -dy)
+
+
+@pytest.mark.parametrize("name", ["half_squared_error", "squared_error", "mse"])
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_narrow_sums_are_accumulated_in_float32(name, dtype):
+    n = 2**12
+    y = jnp.ones((n,), dtype)
+    value = {"half_squared_error": n / 2, "squared_error": n, "mse": 1}[name]
+    loss, (dy, _) = gradient(getattr(manual, name), y, jnp.zeros_like(y))
+    assert float(loss) == value
+    assert float(dy[0]) == {"half_squared_error": 1, "squared_error": 2, "mse": 2 / n}[name]
+
+
+def test_mse_of_many_float16_entries_keeps_its_gradient():
+    """2/N has 7 of 11 bits in float16 here; with the cotangent 2¹² the product has them all."""
+    y = jnp.zeros((3, 2**18), jnp.float16).at[0, 0].set(1)
+    _, vjp = jax.vjp(manual.mse, y, jnp.zeros_like(y))
+    assert vjp(jnp.float16(2**12))[0][0, 0] == jnp.float16(2.0**-5 / 3)
+
+
+def sigma(x):
+    return 1 / (1 + mp.exp(-x))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("label", [0.0, 1.0, 0.25])
+def test_binary_cross_entropy_with_logits_keeps_every_digit(dtype, label):
+    """For hard labels as far as σ reaches; a soft one subtracts (1 − c)σ(x) − cσ(−x) in earnest."""
+    x = np.array([0, 1e-8, 0.1, 1, -1, 3, -17, 17, 40, -40, 80, -80, 700, -700, 1e4, -1e4])
+    with jax.enable_x64(True), mp.workdps(60):
+        x = jnp.asarray(x, dtype)
+        loss, (dx, dc) = gradient(
+            manual.binary_cross_entropy_with_logits, x, jnp.full_like(x, label)
+        )
+        tiny = float(jnp.finfo(dtype).tiny)
+        for x_i, loss_i, dx_i, dc_i in zip(
+            *(np.asarray(a, float) for a in (x, loss, dx, dc)), strict=True
+        ):
+            p, q, c = sigma(mp.mpf(x_i)), sigma(-mp.mpf(x_i)), mp.mpf(label)
+            true = -c * mp.log(p) - (1 - c) * mp.log(q) if abs(x_i) < 40 else None
+            if true is None:  # ln(1 + tiny), by its series
+                true = c * mp.log1p(mp.exp(-mp.mpf(x_i))) + (1 - c) * mp.log1p(mp.exp(mp.mpf(x_i)))
+            assert abs(loss_i - true) <= 4 * EPS[dtype] * abs(true) + 4 * tiny
+            noise = 3 * EPS[dtype] * ((1 - c) * p + c * q)
+            assert abs(dx_i - ((1 - c) * p - c * q)) <= noise + 4 * tiny
+            assert dc_i == -x_i
+
+
+def test_binary_cross_entropy_agrees_with_its_logits_form():
+    """L(σ(x), c) = L_logits(x, c), and its gradient times σ′ is that of the logits form."""
+    with jax.enable_x64(True):
+        x, c = jnp.linspace(-4.0, 4.0, 9), jnp.linspace(0.0, 1.0, 9)
+        loss, (dx, dc) = gradient(manual.binary_cross_entropy_with_logits, x, c)
+        p, pull = jax.vjp(manual.sigmoid, x)
+        loss_p, (dp, dc_p) = gradient(manual.binary_cross_entropy, p, c)
+        np.testing.assert_allclose(loss_p, loss, rtol=1e-13)
+        np.testing.assert_allclose(pull(dp)[0], dx, rtol=1e-13, atol=1e-15)
+        np.testing.assert_allclose(dc_p, dc, rtol=1e-13, atol=1e-15)
+
+
+def test_at_the_ends_of_the_probabilities_a_term_of_weight_zero_is_absent():
+    """0 ln 0 = 0; what the label excludes is infinite, and nothing is NaN."""
+    p, c = jnp.array([0.0, 1.0, 0.0, 1.0, 0.0, 1.0]), jnp.array([0.0, 1.0, 1.0, 0.0, 0.5, 0.5])
+    loss, (dp, dc) = gradient(manual.binary_cross_entropy, p, c)
+    inf = np.inf
+    assert loss.tolist() == [0, 0, inf, inf, inf, inf]
+    assert dp.tolist() == [1, -1, -inf, inf, -inf, inf]
+    assert dc.tolist() == [inf, -inf] * 3  # ln(1 − p) − ln p
+    np.testing.assert_array_equal(loss, reference.binary_cross_entropy(p, c))
+
+    p, c = jnp.array([0.0, 0.25, 0.75]), jnp.array([0.0, 1.0, 0.0])
+    loss, (dp, dc) = gradient(manual.categorical_cross_entropy, p, c)
+    assert float(loss) == pytest.approx(np.log(4), rel=2**-23)
+    np.testing.assert_allclose(dp, [0, -4, 0], rtol=2**-23)
+    np.testing.assert_allclose(dc, [np.inf, np.log(4), -np.log(0.75)], rtol=2**-22)
+    assert reference.categorical_cross_entropy(p, c) == loss
+
+
+def test_the_cross_entropies_agree_with_each_other():
+    """Integer, one-hot, and probabilities over softmax: one loss, one gradient of the logits."""
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        logits = jnp.asarray(3 * rng.standard_normal((2, 3, 4)))
+        labels = jnp.asarray(rng.integers(0, 4, (2, 3)))
+        one_hot = jnp.eye(4)[labels]
+        loss, (ds, _) = gradient(manual.softmax_cross_entropy, logits, one_hot)
+        loss_int, (ds_int, _) = gradient(
+            manual.softmax_cross_entropy_with_integer_labels, logits, labels
+        )
+        p, pull = jax.vjp(manual.softmax, logits)
+        loss_p, (dp, _) = gradient(manual.categorical_cross_entropy, p, one_hot)
+        np.testing.assert_allclose(loss_int, loss, rtol=1e-14)
+        np.testing.assert_allclose(loss_p, loss, rtol=1e-13)
+        np.testing.assert_allclose(ds_int, ds, rtol=1e-14)
+        np.testing.assert_allclose(pull(dp)[0], ds, rtol=1e-12)
+        np.testing.assert_allclose(ds, p - one_hot, rtol=0, atol=1e-15)
+
+
+def test_soft_labels_need_not_add_up_to_one():
+    """s̄ᵢ = pᵢ Σc − cᵢ and c̄ᵢ = −ln pᵢ, in loops."""
+    rng = np.random.default_rng(1)
+    s, c, dy = rng.standard_normal((2, 5)), rng.standard_normal((2, 5)), rng.standard_normal(2)
+    with jax.enable_x64(True):
+        loss, vjp = jax.vjp(manual.softmax_cross_entropy, jnp.asarray(s), jnp.asarray(c))
+        ds, dc = vjp(jnp.asarray(dy))
+    for n in range(2):
+        p = np.exp(s[n]) / sum(np.exp(s[n]))
+        np.testing.assert_allclose(loss[n], -sum(c[n] * np.log(p)), rtol=1e-13)
+        for i in range(5):
+            np.testing.assert_allclose(ds[n, i], dy[n] * (p[i] * sum(c[n]) - c[n, i]), rtol=1e-12)
+            np.testing.assert_allclose(dc[n, i], -dy[n] * np.log(p[i]), rtol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("integer", [True, False])
+def test_an_almost_certain_class_keeps_its_digits(dtype, integer):
+    """Loss ln(1 + r), gradient −r/(1 + r) with r = e⁻⁴⁰ + e⁻⁴³: not the 0 of p − 1 with p = 1."""
+    with jax.enable_x64(True), mp.workdps(60):
+        logits = jnp.asarray([[40.0, 0.0, -3.0]], dtype)
+        if integer:
+            f, labels = manual.softmax_cross_entropy_with_integer_labels, jnp.array([0])
+        else:
+            f, labels = manual.softmax_cross_entropy, jnp.asarray([[1.0, 0.0, 0.0]], dtype)
+        loss, (ds, _) = gradient(f, logits, labels)
+        r = mp.exp(-40) + mp.exp(-43)
+        for got, true in zip(
+            (loss[0], *ds[0]), (mp.log1p(r), -r, mp.exp(-40), mp.exp(-43)), strict=True
+        ):
+            assert abs(float(got) - true) <= 4 * EPS[dtype] * abs(true)
+        plain = jax.grad(lambda s: reference.softmax_cross_entropy(s, labels).sum())
+        assert integer or float(plain(logits)[0, 0]) == 0
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64])
+def test_logits_of_ten_thousand_are_no_difficulty(dtype):
+    with jax.enable_x64(True):
+        logits = jnp.asarray([[1e4, -1e4, 0.0], [-1e4, 1e4, 1e4]], dtype)
+        top = float(logits[0, 0])  # 1e4 as the dtype rounds it
+        labels = jnp.array([1, 2])
+        for name, c in (
+            ("softmax_cross_entropy_with_integer_labels", labels),
+            ("softmax_cross_entropy", jnp.eye(3, dtype=dtype)[labels]),
+        ):
+            loss, (ds, _) = gradient(getattr(manual, name), logits, c)
+            expected = np.array([2 * top, np.log(2)])
+            np.testing.assert_allclose(
+                np.asarray(loss, float), expected, rtol=float(jnp.finfo(dtype).eps)
+            )
+            assert ds.tolist() == [[1, -1, 0], [0, 0.5, -0.5]]
+
+
+def test_an_integer_label_outside_the_classes_is_loud():
+    """NaN in the loss and in the gradient of its row alone; never another class's gradient."""
+    logits = jnp.arange(12.0).reshape(4, 3)
+    labels = jnp.array([0, 3, -1, 2])
+    loss, (ds, dlabels) = gradient(manual.softmax_cross_entropy_with_integer_labels, logits, labels)
+    assert jnp.isnan(loss).tolist() == [False, True, True, False]
+    assert jnp.isnan(ds).all(-1).tolist() == [False, True, True, False]
+    assert jnp.isnan(ds).any(-1).tolist() == [False, True, True, False]
+    assert dlabels.dtype == jax.dtypes.float0
+
+
+@pytest.mark.parametrize("dtype", [jnp.int8, jnp.uint8, jnp.int32])
+def test_integer_labels_of_any_width(dtype):
+    """As many classes as an int8 can just not count."""
+    logits = jnp.zeros((1, 128))
+    loss, (ds, _) = gradient(
+        manual.softmax_cross_entropy_with_integer_labels, logits, jnp.array([127], dtype)
+    )
+    assert float(loss[0]) == pytest.approx(np.log(128), rel=2**-22)
+    assert float(ds[0, 127]) == pytest.approx(1 / 128 - 1, rel=2**-22)
+    assert float(ds[0, 0]) == pytest.approx(1 / 128, rel=2**-22)
+
+
+PAIRS = {
+    "half_squared_error": ("predictions", "targets"),
+    "squared_error": ("predictions", "targets"),
+    "total_squared_error": ("predictions", "targets"),
+    "mse": ("predictions", "targets"),
+    "binary_cross_entropy": ("probabilities", "labels"),
+    "binary_cross_entropy_with_logits": ("logits", "labels"),
+    "categorical_cross_entropy": ("probabilities", "labels"),
+    "softmax_cross_entropy": ("logits", "labels"),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_unequal_shapes_are_refused(name):
+    """(3, 1) against (3,) would broadcast to (3, 3) and give a wrong gradient without a word."""
+    first, second = PAIRS[name]
+    with pytest.raises(
+        ValueError,
+        match=rf"{name}: {first} have shape \(3, 1\) and {second} \(3,\); they must be equal",
+    ):
+        getattr(manual, name)(jnp.ones((3, 1)), jnp.ones(3))
+
+
+def test_labels_of_the_wrong_kind_are_sent_to_the_other_function():
+    logits = jnp.ones((2, 3))
+    with pytest.raises(TypeError, match="labels are int32, and must be floating-point weights"):
+        manual.softmax_cross_entropy(logits, jnp.ones((2, 3), jnp.int32))
+    integer = manual.softmax_cross_entropy_with_integer_labels
+    with pytest.raises(TypeError, match="labels are float32, and must be integers; softmax_cross"):
+        integer(logits, jnp.ones(2))
+    with pytest.raises(
+        ValueError, match=r"logits have shape \(2, 3\) and labels \(3,\); they must"
+    ):
+        integer(logits, jnp.ones(3, jnp.int32))

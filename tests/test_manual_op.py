@@ -1,0 +1,427 @@
+"""The `op` decorator: under every transformation, with every kind of argument, and its errors."""
+
+import copy
+import functools
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from handgrad.manual import Op, op
+
+DTYPES = (jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64)
+
+
+@pytest.fixture(autouse=True)
+def strict():
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        yield
+
+
+@op
+def cube(x, *, factor=1.0):
+    """factor · x³."""
+    return factor * x**3, x
+
+
+@cube.backward
+def _(x, dy, *, factor):
+    return (dy * factor * 3 * x**2,)
+
+
+@op
+def multiply(x, y):
+    """x ∘ y."""
+    return x * y, (x, y)
+
+
+@multiply.backward
+def _(residuals, dy):
+    x, y = residuals
+    return dy * y, dy * x
+
+
+@op
+def pick(x, index, *, mask, temperature):
+    """The entry `index` of temperature · x where the mask lets it through."""
+    return temperature * jnp.where(mask, x, 0)[index], (x, index)
+
+
+@pick.backward
+def _(residuals, dy, *, mask, temperature):
+    x, index = residuals
+    return jnp.where(mask, jnp.zeros_like(x).at[index].set(dy * temperature), 0), None
+
+
+@op
+def tree_sum(tree, scale=None):
+    """scale · the sum over all leaves; the tree may hold integers and None."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    total = sum(leaf.sum() for leaf in leaves)
+    return (total if scale is None else scale * total), (tree, scale, total)
+
+
+@tree_sum.backward
+def _(residuals, dy):
+    tree, scale, total = residuals
+    seed = dy if scale is None else scale * dy
+
+    def cotangent(leaf):
+        if leaf is None or not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return None
+        return jnp.full_like(leaf, seed)
+
+    dtree = jax.tree.map(cotangent, tree, is_leaf=lambda leaf: leaf is None)
+    return dtree, None if scale is None else total * dy
+
+
+X = jnp.array([0.5, -1.0, 2.0])
+
+
+def test_it_is_an_ordinary_function():
+    assert isinstance(cube, Op)
+    np.testing.assert_array_equal(cube(X), X**3)
+    np.testing.assert_array_equal(cube(x=X, factor=2.0), 2 * X**3)
+    assert cube.__doc__ == "factor · x³."
+    assert cube.__name__ == "cube"
+    assert repr(cube) == "<op cube(x, *, factor=1.0)>"
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        lambda f: f,
+        jax.jit,
+        jax.checkpoint,
+        jax.vmap,
+        lambda f: jax.jit(jax.vmap(jax.checkpoint(f))),
+        lambda f: lambda x: jax.lax.map(f, x),
+        lambda f: lambda x: jax.lax.scan(lambda carry, x: (carry, f(x)), None, x)[1],
+    ],
+)
+def test_the_hand_written_derivative_is_used_under_every_transformation(transform):
+    """The backward is wrong on purpose (9 for 3), so that only it can give these numbers."""
+
+    @op
+    def odd(x):
+        return x**3, x
+
+    @odd.backward
+    def _(x, dy):
+        return (dy * 9 * x**2,)
+
+    y, vjp = jax.vjp(transform(odd), X)
+    np.testing.assert_array_equal(y, X**3)
+    np.testing.assert_array_equal(vjp(jnp.ones_like(X))[0], 9 * X**2)
+    gradient = jax.jit(jax.vmap(jax.grad(odd)))(X)
+    np.testing.assert_array_equal(gradient, 9 * X**2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_output_and_cotangent_have_the_arguments_dtype(dtype):
+    with jax.enable_x64(True):
+        x = X.astype(dtype)
+        y, vjp = jax.vjp(cube, x)
+        assert y.dtype == dtype
+        assert vjp(jnp.ones_like(y))[0].dtype == dtype
+
+
+def test_a_cotangent_computed_in_float32_is_cast_back():
+    @op
+    def wide_inside(x):
+        return (x.astype(jnp.float32) ** 2).astype(x.dtype), x
+
+    @wide_inside.backward
+    def _(x, dy):
+        return (2 * x.astype(jnp.float32) * dy.astype(jnp.float32),)
+
+    assert jax.grad(wide_inside)(jnp.bfloat16(1.5)).dtype == jnp.bfloat16
+
+
+def test_second_and_mixed_orders():
+    """6x by reverse over reverse and by forward over reverse; ∂²(xy)/∂x∂y = 1."""
+    assert float(jax.grad(jax.grad(cube))(2.0)) == 12
+    assert float(jax.grad(jax.grad(jax.grad(cube)))(2.0)) == 6
+    np.testing.assert_array_equal(jax.hessian(lambda x: cube(x).sum())(X), jnp.diag(6 * X))
+    assert float(jax.grad(jax.grad(multiply, 0), 1)(2.0, 5.0)) == 1
+    _, tangent = jax.jvp(jax.grad(cube), (2.0,), (1.0,))
+    assert float(tangent) == 12
+
+
+def test_forward_mode_alone_is_refused():
+    with pytest.raises(TypeError, match="custom_vjp"):
+        jax.jvp(cube, (2.0,), (1.0,))
+
+
+def test_static_and_array_keyword_arguments():
+    """A Python number is static, an array is traced: a new array value does not retrace."""
+    traces = []
+
+    @op
+    def counted(x, *, scale, power=2):
+        traces.append(power)
+        return scale * x**power, (x, scale)
+
+    @counted.backward
+    def _(residuals, dy, *, power):
+        x, scale = residuals
+        return (dy * scale * power * x ** (power - 1),)
+
+    f = jax.jit(
+        jax.grad(lambda x, scale, power: counted(x, scale=scale, power=power)), static_argnums=2
+    )
+    assert float(f(3.0, jnp.float32(2), 2)) == 12
+    assert float(f(3.0, jnp.float32(5), 2)) == 30
+    assert traces == [2]
+    assert float(f(3.0, jnp.float32(5), 3)) == 135
+    assert traces == [2, 3]
+
+
+def test_keyword_arrays_and_integer_arguments_carry_no_derivative():
+    mask, key = jnp.array([True, False, True]), jax.random.key(0)
+    f = functools.partial(pick, mask=mask, temperature=jnp.float32(2))
+    assert float(f(X, 2)) == 4
+    assert jax.grad(f)(X, jnp.int32(2)).tolist() == [0, 0, 2]
+    assert jax.grad(f)(X, jnp.int32(1)).tolist() == [0, 0, 0]
+    _, vjp = jax.vjp(f, X, jnp.int32(0))
+    dx, dindex = vjp(jnp.float32(1))
+    assert dx.tolist() == [2, 0, 0]
+    assert dindex.dtype == jax.dtypes.float0
+    batch = jax.vmap(jax.grad(f), (0, 0))(jnp.stack([X, X]), jnp.array([0, 2]))
+    assert batch.tolist() == [[2, 0, 0], [0, 0, 2]]
+    masks = jnp.array([[True] * 3, [False] * 3])
+    by_mask = jax.vmap(lambda m: jax.grad(lambda x: pick(x, 0, mask=m, temperature=1.0))(X))
+    assert by_mask(masks).tolist() == [[1, 0, 0], [0, 0, 0]]
+
+    @op
+    def noisy(x, *, key):
+        mask = jax.random.bernoulli(key, 0.5, x.shape)
+        return jnp.where(mask, x, 0), ()
+
+    @noisy.backward
+    def _(_residuals, dy, *, key):
+        return (jnp.where(jax.random.bernoulli(key, 0.5, dy.shape), dy, 0),)
+
+    kept = noisy(jnp.ones(64), key=key)
+    np.testing.assert_array_equal(jax.grad(lambda x: noisy(x, key=key).sum())(jnp.ones(64)), kept)
+
+
+def test_a_tuple_of_arrays_is_a_traced_keyword():
+    @op
+    def weighted(x, *, weights):
+        return weights[0] * x + weights[1], ()
+
+    @weighted.backward
+    def _(_residuals, dy, *, weights):
+        return (dy * weights[0],)
+
+    weights = (jnp.float32(3), jnp.float32(4))
+    assert float(jax.jit(jax.grad(lambda x: weighted(x, weights=weights)))(2.0)) == 3
+
+
+def test_trees_with_integers_and_none_inside():
+    tree = {"w": X, "n": jnp.arange(3), "b": None, "list": [(X, None)]}
+    (dtree, dscale) = jax.grad(tree_sum, (0, 1), allow_int=True)(tree, jnp.float32(2))
+    assert dtree["w"].tolist() == dtree["list"][0][0].tolist() == [2, 2, 2]
+    assert dtree["n"].dtype == jax.dtypes.float0
+    assert dtree["b"] is None
+    assert dtree["list"][0][1] is None
+    assert float(dscale) == 3
+    dtree = jax.jit(jax.grad(tree_sum, allow_int=True))(tree)  # and the scale left out
+    assert dtree["w"].tolist() == [1, 1, 1]
+
+
+def test_inside_a_larger_model_the_rest_is_left_to_autodiff():
+    def model(params, x, multiply=multiply, cube=cube):
+        hidden = jnp.tanh(x @ params["w"])
+        return jnp.sum(jnp.sin(cube(multiply(hidden, params["g"]), factor=0.3)))
+
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        params = {"w": jnp.asarray(rng.normal(size=(3, 4))), "g": jnp.asarray(rng.normal(size=4))}
+        x = jnp.asarray(rng.normal(size=3))
+        ours = jax.jit(jax.grad(model, (0, 1)))(params, x)
+        plain = functools.partial(
+            model, multiply=lambda x, y: x * y, cube=lambda x, factor: factor * x**3
+        )
+        autodiff = jax.jit(jax.grad(plain, (0, 1)))(params, x)
+    # the same real numbers by different roundings: a few ulps
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-14), ours, autodiff)
+
+
+def test_forward_and_pullback_are_the_plain_functions():
+    y, residuals = cube.forward(X, factor=2.0)
+    np.testing.assert_array_equal(y, 2 * X**3)
+    (dx,) = cube.pullback(residuals, jnp.ones_like(X), factor=2.0)
+    np.testing.assert_array_equal(dx, 6 * X**2)
+    (dx,) = cube.pullback(residuals, jnp.ones_like(X))  # the default
+    np.testing.assert_array_equal(dx, 3 * X**2)
+
+
+def test_value_and_gradient_by_hand():
+    y, (dx,) = cube.value_and_gradient(2.0, factor=10.0)
+    assert (float(y), float(dx)) == (80, 120)
+    tree = {"n": np.arange(3), "w": np.ones(2)}  # NumPy's float64 too
+    y, (dtree, dscale) = tree_sum.value_and_gradient(tree)
+    assert (float(y), dtree["w"].tolist(), dscale) == (2, [1, 1], None)
+    assert dtree["n"].dtype == jax.dtypes.float0
+    with pytest.raises(ValueError, match=r"cube returned shape \(3,\), and only a scalar has"):
+        cube.value_and_gradient(X)
+
+
+def test_empty_arrays():
+    empty = jnp.zeros((0, 3))
+    assert jax.vjp(multiply, empty, empty)[1](empty)[0].shape == (0, 3)
+
+
+def test_as_a_method():
+    class Layer:
+        @op
+        def scaled(self, x):
+            return self["a"] * x, (self, x)
+
+        @scaled.backward
+        def _(residuals, dy):
+            self, x = residuals
+            return {"a": dy * x}, dy * self["a"]
+
+    assert isinstance(Layer.scaled, Op)
+    assert float(jax.grad(Layer.scaled, 1)({"a": 3.0}, 2.0)) == 3
+    bound = Layer.scaled.__get__({"a": 3.0})
+    assert float(jax.grad(bound)(2.0)) == 3
+
+
+def test_copies_and_pickles_are_the_op_itself():
+    assert copy.deepcopy(cube) is cube
+    assert pickle.loads(pickle.dumps(cube)) is cube
+
+
+def broken(backward):
+    """An op of two arguments with the given backward."""
+
+    @op
+    def pair(x, y):
+        return x * y, (x, y)
+
+    pair.backward(backward)
+    return pair
+
+
+@pytest.mark.parametrize(
+    ("backward", "error", "message"),
+    [
+        (
+            lambda residuals, dy: (dy,),
+            TypeError,
+            "the backward of pair returned a tuple of 1; it must return a tuple of 2, one "
+            "cotangent for each positional argument: x, y",
+        ),
+        (
+            lambda residuals, dy: (dy, dy, dy),
+            TypeError,
+            "the backward of pair returned a tuple of 3; it must return a tuple of 2",
+        ),
+        (
+            lambda residuals, dy: jnp.stack([dy, dy]),
+            TypeError,
+            "the backward of pair returned a .*; it must return a tuple of 2",
+        ),
+        (
+            lambda residuals, dy: [dy, dy],
+            TypeError,
+            "the backward of pair returned a list; it must return a tuple of 2",
+        ),
+        (
+            lambda residuals, dy: (dy, dy.sum()),
+            ValueError,
+            r"the cotangent of pair's y has shape \(\); it must be \(3,\)",
+        ),
+        (
+            lambda residuals, dy: ((dy, dy), dy),
+            TypeError,
+            r"the cotangent of pair's x is the tree PyTreeDef\(\(\*, \*\)\); it must be PyTreeDef",
+        ),
+    ],
+)
+def test_a_wrong_number_tree_or_shape_of_cotangents_is_named(backward, error, message):
+    with pytest.raises(error, match=message):
+        jax.vjp(broken(backward), X, X)[1](X)
+    with pytest.raises(error, match=message):
+        jax.jit(jax.grad(lambda x, y: broken(backward)(x, y).sum()))(X, X)
+
+
+def test_none_for_a_floating_point_argument_says_what_to_return():
+    message = (
+        r"the cotangent of pair's y is None; only integers and booleans have none: "
+        r"return an array of shape \(3,\) and dtype float32, zeros if need be"
+    )
+    with pytest.raises(TypeError, match=message):
+        jax.vjp(broken(lambda residuals, dy: (dy, None)), X, X)[1](X)
+
+
+def test_no_backward_and_two_backwards():
+    @op
+    def lonely(x):
+        return x, ()
+
+    assert float(lonely(2.0)) == 2
+    with pytest.raises(TypeError, match=r"lonely has no backward yet: write one under @lonely\.b"):
+        jax.grad(lonely)(2.0)
+
+    def backward(_residuals, dy):
+        return (dy,)
+
+    lonely.backward(backward)
+    with pytest.raises(TypeError, match="lonely already has a backward; an op has exactly one"):
+        lonely.backward(backward)
+
+
+def test_a_forward_that_forgets_its_residuals():
+    @op
+    def hasty(x):
+        return 2 * x
+
+    with pytest.raises(
+        TypeError, match=r"the forward of hasty returned a .*; it must return a pair"
+    ):
+        hasty(X[:2])
+
+
+def test_star_arguments_are_refused():
+    with pytest.raises(TypeError, match=r"op many: \*arrays is not possible"):
+
+        @op
+        def many(*arrays):
+            return arrays[0], ()
+
+
+def test_unknown_and_forgotten_keywords():
+    with pytest.raises(
+        TypeError, match=r"cube\.pullback takes factr=, but the keyword .* the forward are: factor"
+    ):
+        cube.pullback(X, X, factr=2.0)
+    with pytest.raises(TypeError, match="got an unexpected keyword argument 'factr'"):
+        cube(X, factr=2.0)
+    with pytest.raises(
+        TypeError, match=r"pick\.pullback needs (mask|temperature)=, as it was given"
+    ):
+        pick.pullback((X, 0), X)
+
+    @op
+    def plain(x):
+        return x, ()
+
+    with pytest.raises(
+        TypeError, match=r"the backward of plain takes slope=, but the keyword .* are: none"
+    ):
+
+        @plain.backward
+        def _(_residuals, dy, *, slope):
+            return (slope * dy,)
+
+
+def test_an_unhashable_keyword_is_named():
+    with pytest.raises(TypeError, match=r"cube's factor is the list \[1, 2\]; a keyword argument"):
+        cube(X, factor=[1, 2])
