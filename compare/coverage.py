@@ -52,7 +52,8 @@ class Coverage:
             return f"{self.name}: coverage not available: {self.unavailable}"
         total = self.killed + len(self.survived)
         lines = [
-            f"{self.name}: the inputs notice {self.killed} of {total} changes ({self.fraction:.0%}); "
+            f"{self.name}: the inputs notice {self.killed} of {total} changes "
+            f"({self.fraction:.0%}); "
             f"{len(self.equivalent)} changes make no difference at any input tried"
         ]
         lines += [f"  not verified by these inputs: {s}" for s in self.survived]

@@ -29,7 +29,7 @@ ROUNDING = frozenset(
     cosh tanh asin acos atan atan2 asinh acosh atanh logistic erf erfc erf_inv lgamma digamma
     square add_any reduce_sum reduce_prod cumsum cumprod cumlogsumexp dot_general
     conv_general_dilated reduce_window_sum reduce_precision triangular_solve cholesky
-    scatter-add select_and_scatter_add convert_element_type""".split()  # noqa: SIM905
+    scatter-add select_and_scatter_add convert_element_type""".split()
 )
 
 

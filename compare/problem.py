@@ -91,7 +91,8 @@ class Problem:
                     f"the input {v.path!r} has nan at {first(np.isnan(v.value))}: "
                     "give inputs at which the function is defined"
                 )
-        self.argnums = None if argnums is None else tuple(argnums)
+        one = isinstance(argnums, int)
+        self.argnums = None if argnums is None else (argnums,) if one else tuple(argnums)
         for n in self.argnums or ():
             if not 0 <= n < len(args):
                 raise ValueError(
@@ -425,7 +426,11 @@ def is_inexact(leaf: Any) -> bool:
     if isinstance(leaf, float | complex):
         return True
     dtype = getattr(leaf, "dtype", None)
-    return dtype is not None and dtype.kind != "O" and jnp.issubdtype(dtype, jnp.inexact)
+    return (
+        dtype is not None
+        and getattr(dtype, "kind", "O") != "O"
+        and jnp.issubdtype(dtype, jnp.inexact)
+    )
 
 
 def is_number(leaf: Any) -> bool:

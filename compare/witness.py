@@ -189,7 +189,9 @@ class Numerical:
                 with np.errstate(all="ignore"):
                     moved = [v + 1j * STEP * d for v, d in zip(values, directions, strict=True)]
                 outs = self.program(moved)
-                slopes = [np.imag(o) / STEP if o.dtype.kind == "c" else np.zeros(o.shape) for o in outs]
+                slopes = [
+                    np.imag(o) / STEP if o.dtype.kind == "c" else np.zeros(o.shape) for o in outs
+                ]
                 return slopes, 1e-10
             except NotAnalytic:
                 self.method = "Ridders"

@@ -13,8 +13,9 @@ def dropout(x, *, key, rate=0.5, scaled=True):
     r"""y = m ∘ x / (1 − rate), each m one with probability 1 − rate and else zero.
 
     x: any shape. key: a `jax.random.key`, of which float32 numbers are drawn whatever the dtype
-    of x, so that every precision drops the same elements. Returns the shape of x. scaled=False leaves out the
-    division, as some texts print it; the expectation of y is then (1 − rate) x instead of x.
+    of x, so that every precision drops the same elements. Returns the shape of x. scaled=False
+    leaves out the division, as some texts print it; the expectation of y is then (1 − rate) x
+    instead of x.
     Backward: x̄ = m ∘ ȳ / (1 − rate), the same mask, drawn again from the key: nothing is kept.
     Source: Srivastava et al., "Dropout" (2014); "Backpropagation and optimisers" (blog, AI & the
     art of programming), section 6, prints scaled=False.
