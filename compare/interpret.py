@@ -51,7 +51,7 @@ class Program:
         return list(walk(self.jaxpr.jaxpr))
 
     def _closed(self, closed: core.ClosedJaxpr, args: Sequence, after: After | None) -> list:
-        return self._run(closed.jaxpr, closed.consts, args, after)
+        return self._run(*opened(closed), args, after)
 
     def _run(self, jaxpr: core.Jaxpr, consts: Sequence, args: Sequence, after) -> list:
         values: dict[core.Var, Any] = {}
@@ -78,7 +78,7 @@ class Program:
     def _step(self, step: "_Step", inputs: list, after: After | None) -> list:
         eqn = step.eqn
         if step.control is not None and not self._better_compiled(step, inputs, after):
-            return step.control(self, inputs, after, **eqn.params)
+            return step.control(self, eqn, inputs, after)
         if step.rule is not None:
             try:
                 result = step.rule(*inputs, **eqn.params)
@@ -164,43 +164,62 @@ class _Step:
 
 
 def _call(key):
-    def run(program, inputs, after, **params):
-        closed = params[key]
-        if isinstance(closed, core.Jaxpr):
-            return program._run(closed, (), inputs, after)
-        return program._closed(closed, inputs, after)
+    def run(program, eqn, inputs, after):
+        return program._closed(eqn.params[key], inputs, after)
 
     return run
 
 
-def _scan(program, inputs, after, *, length, reverse, jaxpr, num_consts, num_carry, **_):
-    consts, carry = inputs[:num_consts], list(inputs[num_consts : num_consts + num_carry])
-    xs = inputs[num_consts + num_carry :]
-    stacked: list[list] = [[None] * length for _ in jaxpr.jaxpr.outvars[num_carry:]]
+def _scan(program, eqn, inputs, after, reverse: bool | None = None):
+    jaxpr, length = eqn.params["jaxpr"], eqn.params["length"]
+    reverse = eqn.params["reverse"] if reverse is None else reverse
+    consts, carries = scan_layout(eqn)
+    fixed, carry, xs = (
+        inputs[:consts],
+        inputs[consts : consts + carries],
+        inputs[consts + carries :],
+    )
+    stacked: list[list] = [[None] * length for _ in eqn.outvars[carries:]]
     for t in reversed(range(length)) if reverse else range(length):
-        out = program._closed(jaxpr, [*consts, *carry, *(x[t] for x in xs)], after)
-        carry = out[:num_carry]
-        for column, y in zip(stacked, out[num_carry:], strict=True):
+        out = program._closed(jaxpr, [*fixed, *carry, *(x[t] for x in xs)], after)
+        carry = out[:carries]
+        for column, y in zip(stacked, out[carries:], strict=True):
             column[t] = y
-    avals = [v.aval for v in jaxpr.jaxpr.outvars[num_carry:]]
     ys = [
-        _stack(column) if length else np.zeros((0, *aval.shape), aval.dtype)
-        for column, aval in zip(stacked, avals, strict=True)
+        _stack(column) if length else np.zeros(v.aval.shape, v.aval.dtype)
+        for column, v in zip(stacked, eqn.outvars[carries:], strict=True)
     ]
     return [*carry, *ys]
 
 
-def _while(program, inputs, after, *, cond_nconsts, cond_jaxpr, body_nconsts, body_jaxpr):
-    cond = inputs[:cond_nconsts]
-    body = inputs[cond_nconsts : cond_nconsts + body_nconsts]
-    carry = inputs[cond_nconsts + body_nconsts :]
-    while bool(np.real(program._closed(cond_jaxpr, [*cond, *carry], None)[0])):
-        carry = program._closed(body_jaxpr, [*body, *carry], after)
+def scan_layout(eqn: core.JaxprEqn) -> tuple[int, int]:
+    """How many operands of a scan are constants, and how many carries; the rest is scanned along.
+
+    Read off the ranks inside and outside of the loop: JAX names it otherwise in every version.
+    """
+    inner, _ = opened(eqn.params["jaxpr"])
+    scanned = sum(v.aval.ndim > w.aval.ndim for v, w in zip(eqn.invars, inner.invars, strict=True))
+    carries = sum(
+        v.aval.ndim == w.aval.ndim for v, w in zip(eqn.outvars, inner.outvars, strict=True)
+    )
+    return len(eqn.invars) - scanned - carries, carries
+
+
+def opened(closed: Any) -> tuple[core.Jaxpr, Sequence]:
+    """A jaxpr and its constants; JAX 0.12 has no closed ones beside the open."""
+    return getattr(closed, "jaxpr", closed), getattr(closed, "consts", ())
+
+
+def _while(program, eqn, inputs, after):
+    n, m = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
+    cond, body, carry = inputs[:n], inputs[n : n + m], inputs[n + m :]
+    while bool(np.real(program._closed(eqn.params["cond_jaxpr"], [*cond, *carry], None)[0])):
+        carry = program._closed(eqn.params["body_jaxpr"], [*body, *carry], after)
     return carry
 
 
-def _cond(program, inputs, after, *, branches, **_):
-    index, *operands = inputs
+def _cond(program, eqn, inputs, after):
+    branches, (index, *operands) = eqn.params["branches"], inputs
     return program._closed(branches[min(max(int(index), 0), len(branches) - 1)], operands, after)
 
 

@@ -238,9 +238,7 @@ def _redo_scan(eqn: core.JaxprEqn) -> Change:
 
     def change(inputs, results, known):
         program = Program(lambda *x: x, 0.0)
-        return CONTROL["scan"](
-            program, inputs, None, **{**eqn.params, "reverse": not eqn.params["reverse"]}
-        )
+        return CONTROL["scan"](program, eqn, inputs, None, reverse=not eqn.params["reverse"])
 
     return change
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from handgrad.compare.interpret import CALLS
+from handgrad.compare.interpret import CALLS, opened, scan_layout
 from handgrad.compare.problem import Batched, Problem
 from handgrad.compare.source import Place, place
 
@@ -100,9 +100,7 @@ class Cuts:
     def _apply(self, eqn, inputs, cut, here: Place | None, known: list[str]) -> list:
         name, params = eqn.primitive.name, eqn.params
         if name in _CALLS:
-            inner = next(iter(core.jaxprs_in_params(params)))
-            closed = params.get("jaxpr") or params.get("call_jaxpr")
-            consts = getattr(closed, "consts", ())
+            inner, consts = opened(params.get("jaxpr") or params.get("call_jaxpr"))
             texts = dict(zip(inner.invars, known, strict=True))
             return self._run(inner, consts, inputs, cut, here, texts)
         if name == "scan":
@@ -111,18 +109,17 @@ class Cuts:
         return list(result) if eqn.primitive.multiple_results else [result]
 
     def _scan(self, eqn, inputs, cut, here: Place | None, known: list[str]) -> list:
-        p = eqn.params
-        n, m = p["num_consts"], p["num_consts"] + p["num_carry"]
-        consts = inputs[:n]
+        n, carries = scan_layout(eqn)
+        m, p = n + carries, eqn.params
+        inner, inner_consts = opened(p["jaxpr"])
         before = len(self.edges)
 
         def body(carry, x):
             del self.edges[before:]  # traced more than once: the edges are the same
-            inner = p["jaxpr"]
-            texts = dict(zip(inner.jaxpr.invars, known, strict=True))
-            args = [*consts, *carry, *x]
-            out = self._run(inner.jaxpr, inner.consts, args, cut, here, texts)
-            return out[: p["num_carry"]], out[p["num_carry"] :]
+            texts = dict(zip(inner.invars, known, strict=True))
+            args = [*inputs[:n], *carry, *x]
+            out = self._run(inner, inner_consts, args, cut, here, texts)
+            return out[:carries], out[carries:]
 
         carry, ys = jax.lax.scan(
             body, inputs[n:m], inputs[m:], length=p["length"], reverse=p["reverse"]

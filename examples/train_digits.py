@@ -171,9 +171,8 @@ def embedded(seed: int) -> Digits:
     images, labels = load_digits(return_X_y=True)
     x = (images / 16).astype(np.float32)
     y = labels.astype(np.int32)
-    x_train, x_test, y_train, y_test = train_test_split(
-        x, y, test_size=0.2, random_state=seed, stratify=y
-    )
+    parts = train_test_split(x, y, test_size=0.2, random_state=seed, stratify=y)
+    x_train, x_test, y_train, y_test = map(np.asarray, parts)
     return Digits(x_train, y_train, x_test, y_test)
 
 
