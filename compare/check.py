@@ -82,7 +82,7 @@ def examine(
 def _raise(report: Report) -> Report:
     __tracebackhide__ = True
     if report.error is not None:
-        report.error.add_note(f"handgrad: {report.problem} (check of {report.name})")
+        report.error.add_note(f"handgrad: raised in the check of {report.name}")
         raise report.error
     if not report.ok:
         raise GradientMismatch(report)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from handgrad.compare import judge, witness
-from handgrad.compare.examination import laboratory
 from handgrad.compare.judge import Rows
+from handgrad.compare.laboratory import laboratory
 from handgrad.compare.mutate import Mutant, mutants
 from handgrad.compare.problem import Kind, Problem, Row, Trouble, name_of
 from handgrad.compare.source import Place
@@ -70,7 +70,7 @@ def coverage(
         problem = Problem(candidate, reference, args, kind, argnums)
         rows = Rows.plan(problem, seed)
         with laboratory():
-            row = Row(problem.candidate_row, [c[0] for c in rows.columns])
+            row = Row(problem.candidate_row, [c[0] for c in rows.columns], problem.widened)
     except Trouble as trouble:
         return Coverage(title, 0, unavailable=str(trouble))
     if row.untraceable is not None:

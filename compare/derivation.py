@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from handgrad.compare.derivation_report import DerivationReport, LineReport
+from handgrad.compare.laboratory import laboratory
 from handgrad.compare.latex import LatexError, to_text
 from handgrad.manual import derivation as record
 from handgrad.manual.quick import compiled
@@ -129,13 +130,8 @@ def gather(derivation: record.Derivation, seed: int) -> Evidence:
 
 @contextlib.contextmanager
 def _float64() -> Iterator[None]:
-    """float64 on CPU, and JAX at its most lenient: a formula is no kernel."""
-    with (
-        jax.enable_x64(True),
-        jax.default_device(jax.devices("cpu")[0]),
-        jax.numpy_dtype_promotion("standard"),
-        jax.numpy_rank_promotion("allow"),
-    ):
+    """The laboratory at its most lenient: a formula is no kernel."""
+    with laboratory(), jax.numpy_rank_promotion("allow"):
         yield
 
 

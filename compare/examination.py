@@ -3,8 +3,9 @@
 import collections
 import contextlib
 import dataclasses
+import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,24 +18,9 @@ from handgrad.compare.diagnose import shape_mismatch
 from handgrad.compare.explain import explain
 from handgrad.compare.interpret import Program
 from handgrad.compare.judge import Comparison, Rows
+from handgrad.compare.laboratory import laboratory
 from handgrad.compare.problem import Problem, Row, Trouble, name_of
 from handgrad.compare.report import Quantity, Report
-
-
-@contextlib.contextmanager
-def laboratory() -> Iterator[None]:
-    """Float64 on the CPU, whatever the user's settings, which are as before afterwards."""
-    with (
-        jax.enable_x64(True),
-        jax.default_device(jax.local_devices(backend="cpu")[0]),
-        jax.default_matmul_precision("highest"),
-        jax.numpy_dtype_promotion("standard"),
-        jax.debug_nans(False),
-        jax.debug_infs(False),
-        jax.disable_jit(False),
-    ):
-        yield
-
 
 _TRACED: collections.OrderedDict[Any, tuple[Row, tuple[int, ...]]] = collections.OrderedDict()
 _KEPT = 64
@@ -64,7 +50,13 @@ class Examination:
 
     def _trace_reference(self, like: list) -> Row:
         p = self.problem
-        row, same = self._traced("reference", p.reference, p.reference_row, like)
+        try:
+            row, same = self._traced("reference", p.reference, p.reference_row, like)
+        except Trouble as trouble:
+            if trouble.error is not None:
+                what = f"autodiff of the reference {name_of(p.reference)} raised"
+                raise Trouble(what, trouble.error) from None
+            raise
         if row.untraceable is not None:
             raise Trouble(
                 f"the reference {name_of(p.reference)} cannot be traced by JAX, so it has no "
@@ -90,10 +82,11 @@ class Examination:
                 f"JAX cannot trace {self.what} ({row.untraceable}); it ran as plain Python, so "
                 "jit, vmap and its accuracy in the run's dtype were not examined"
             )
-            again = [row.one(like) for _ in range(2)]
-            same = all(np.array_equal(a, b, equal_nan=True) for a, b in zip(*again, strict=True))
         elif row.unbatchable is not None:
             self.remarks.append(f"vmap of {self.what} fails: {row.unbatchable}")
+        if row.untraceable is not None or row.calls_back:
+            again = [row.one(like) for _ in range(2)]
+            same = all(np.array_equal(a, b, equal_nan=True) for a, b in zip(*again, strict=True))
         if not same:
             raise Trouble(
                 f"{self.what} is not deterministic: called twice with the same inputs it computes "
@@ -120,7 +113,7 @@ class Examination:
                     _TRACED.move_to_end(key)
                     p.verified = list(verified)
                     return row, True
-        row = Row(row_function, like)
+        row = Row(row_function, like, p.widened)
         if row.untraceable is not None:
             return row, True
         row.fingerprint = fingerprint(row.single)
@@ -185,6 +178,8 @@ class Examination:
             others = [v.path for v in p.variables if v.shape == got]
             if not hint and others:
                 hint = f": the shape of {others[0]!r}; is that the order of the arguments?"
+            if not hint and len(got) <= len(due) and math.prod(got) < math.prod(due):
+                hint = ": a sum was taken over too many axes, or an axis lost"
             raise Trouble(
                 f"the gradient of {p.variables[i].path!r} has shape {list(got)}, the argument "
                 f"{list(due)}{hint}"
@@ -204,6 +199,7 @@ class Examination:
         c = judge.compare(p, self.candidate, self.reference, rows, paths, pick, self.seed)
         if run is not None:
             self._run_once(run)  # compiled meanwhile, in other threads
+        self._plain_value(c)
         self._under_vmap(c)
         self._outer_gradient(c)
         quantities = self._verdicts(c)
@@ -227,6 +223,22 @@ class Examination:
     @staticmethod
     def _output_names(n: int) -> list[str]:
         return ["output"] if n == 1 else [f"output {i}" for i in range(n)]
+
+    def _plain_value(self, c: Comparison) -> None:
+        """A custom_vjp holds its forward twice; grad uses one of them, a plain call the other."""
+        p = self.problem
+        outputs = c.wrong[: -len(p.verified)]
+        if self.candidate.untraceable is not None or any(w.any() for w in outputs) or not outputs:
+            return
+        row = [col[0] for col in c.rows.columns[: len(p.variables)]]
+        values = Program(p.candidate_forward, *row, widened=p.widened)(*row)
+        for y, h, noise, path in zip(values, c.hand, c.noise, c.paths, strict=False):
+            scale = np.abs(h[0]).max(initial=0)
+            if judge.differs(y, h[0], noise[0] + 1e3 * witness.EPS * scale).any():
+                raise Trouble(
+                    f"the {path} of {self.what} is another when it is only called than when it is "
+                    "differentiated: compare the function itself with the forward of its custom_vjp"
+                )
 
     def _under_vmap(self, c: Comparison) -> None:
         if self.candidate.unbatchable is not None:
@@ -256,7 +268,7 @@ class Examination:
                     for dy, i in zip(values[n:], p.inexact_outputs, strict=True)
                 )
 
-            return Program(jax.grad(loss, tuple(p.verified)), *row)(*row)
+            return Program(jax.grad(loss, tuple(p.verified)), *row, widened=p.widened)(*row)
 
         hand, truth = gradient(p.candidate), gradient(p.reference)
         for h, g, noise, i in zip(
@@ -323,8 +335,8 @@ class Examination:
         for q in quantities[-len(self.problem.verified) :]:
             if q.vacuous and q.size:
                 self.remarks.append(
-                    f"nothing was verified for {q.path}: its gradient is zero everywhere at these "
-                    "inputs, on both sides"
+                    f"nothing was verified for {q.path}: at these inputs its gradient is zero "
+                    "everywhere, or lost in rounding"
                 )
             if not q.size:
                 self.remarks.append(f"nothing was verified for {q.path}: it has no elements")

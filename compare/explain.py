@@ -4,7 +4,6 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 
-import jax.numpy as jnp
 import numpy as np
 
 from handgrad.compare.diagnose import VAGUE, Evidence, diagnose
@@ -63,18 +62,7 @@ def _evidence(
         cotangents=columns[n:],
         by_hand=by_hand,
         by_autodiff=by_autodiff,
-        single_precision=_narrow(candidate),
-    )
-
-
-def _narrow(row: Row) -> bool:
-    """Whether a float64 computation passes through a narrower float."""
-    if row.untraceable is not None:
-        return True
-    return any(
-        jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 8
-        for eqn in row.single.equations()
-        for dtype in (getattr(v.aval, "dtype", np.dtype(np.int32)) for v in eqn.outvars)
+        single_precision=candidate.narrow,
     )
 
 
@@ -120,7 +108,10 @@ def _paths(problem: Problem, c: Comparison, split: int, rows: list[int]) -> list
         cuts = Cuts(problem)
     except (TypeError, ValueError, NotImplementedError):
         return []  # a primitive of the reference that cannot be bound anew
-    if len(cuts.edges) * sum(v.value.size for v in problem.variables) * 30 > BUDGET:
+    if (
+        not cuts.edges
+        or len(cuts.edges) * sum(v.value.size for v in problem.variables) * 30 > BUDGET
+    ):
         return []
     wrong = [any(w[r].any() for r in rows) for w in c.wrong[split:]]
     fits = np.ones((len(cuts.edges), len(wrong)), bool)

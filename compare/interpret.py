@@ -10,8 +10,9 @@ intermediate result passes through one place, the same evaluator gives
 A primitive without a rule here is compiled by JAX on the CPU, alone, once.
 """
 
+import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ import numpy as np
 from jax.extend import core
 
 from handgrad.compare import primitives
+from handgrad.compare.laboratory import constants_apart
 
 After = Callable[[core.JaxprEqn, list, list], list]
 
@@ -31,14 +33,27 @@ class NotAnalytic(Exception):
 class Program:
     """A function of flat arrays, traced once; called with NumPy arrays it is interpreted.
 
-    `after(equation, inputs, results) -> results` is called behind every equation, nested ones too.
+    `after(equation, inputs, results) -> results` is called behind every equation, nested ones too;
+    its method `constant(value) -> value`, if it has one, on what the function closes over.
+    widened: narrow floats that are computed in float64 wherever the function asks for them.
     """
 
-    def __init__(self, function: Callable, *args: Any):
+    def __init__(self, function: Callable, *args: Any, widened: Iterable = ()):
         def anew(*values):  # a new function object: JAX keeps traces of those it has seen
             return function(*values)
 
-        self.jaxpr: core.ClosedJaxpr = jax.make_jaxpr(anew)(*args)
+        self.widened = frozenset(np.dtype(d) for d in widened)
+        with constants_apart():
+            try:
+                self.jaxpr: core.ClosedJaxpr = jax.make_jaxpr(anew)(*args)
+            except TypeError as error:
+                # With float32 written out somewhere, such as in a carry, it may not be traceable
+                # in float64. What it is in float32 is then computed in float64.
+                with contextlib.suppress(Exception), jax.enable_x64(False):
+                    self.jaxpr = jax.make_jaxpr(lambda *v: function(*v))(*args)
+                    self.widened |= {np.dtype(np.float32)}
+                if not hasattr(self, "jaxpr"):
+                    raise error from None
         self._compiled: dict[int, Callable] = {}
         self._prepared: dict[int, list[_Step]] = {}
 
@@ -50,15 +65,28 @@ class Program:
         """Every equation, those of nested jaxprs included."""
         return list(walk(self.jaxpr.jaxpr))
 
+    def narrow(self) -> float:
+        """The coarsest epsilon of the floats narrower than float64, those widened apart; or 0."""
+        dtypes = [_dtype(v) for eqn in self.equations() for v in eqn.outvars]
+        return max(
+            (
+                float(jnp.finfo(d).eps)
+                for d in dtypes
+                if _floating(d) and d.itemsize < 8 and d not in self.widened
+            ),
+            default=0.0,
+        )
+
     def _closed(self, closed: core.ClosedJaxpr, args: Sequence, after: After | None) -> list:
         return self._run(*opened(closed), args, after)
 
     def _run(self, jaxpr: core.Jaxpr, consts: Sequence, args: Sequence, after) -> list:
-        values: dict[core.Var, Any] = {}
-        for var, value in zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True):
-            values[var] = _array(value)
+        constant = getattr(after, "constant", _same)
+        values: dict[core.Var, Any] = dict(zip(jaxpr.invars, map(_array, args), strict=True))
+        for var, value in zip(jaxpr.constvars, consts, strict=True):
+            values[var] = constant(self._widen(_array(value)))
         for step in self._prepare(jaxpr):
-            inputs = [v if v is not None else values[a] for v, a in step.inputs]
+            inputs = [constant(v) if v is not None else values[a] for v, a in step.inputs]
             results = self._step(step, inputs, after)
             if after is not None:
                 results = after(step.eqn, inputs, results)
@@ -72,8 +100,16 @@ class Program:
     def _prepare(self, jaxpr: core.Jaxpr) -> list["_Step"]:
         steps = self._prepared.get(id(jaxpr))
         if steps is None:
-            steps = self._prepared[id(jaxpr)] = [_Step(eqn) for eqn in jaxpr.eqns]
+            steps = self._prepared[id(jaxpr)] = [
+                _Step(eqn, self._widen) for eqn in jaxpr.eqns if eqn.outvars
+            ]
         return steps
+
+    def _widen(self, x: Any) -> Any:
+        """A dtype or an array as this program computes it."""
+        if isinstance(x, np.dtype):
+            return np.dtype(np.float64) if x in self.widened else x
+        return x.astype(np.float64) if x.dtype in self.widened else x
 
     def _step(self, step: "_Step", inputs: list, after: After | None) -> list:
         eqn = step.eqn
@@ -81,13 +117,16 @@ class Program:
             return step.control(self, eqn, inputs, after)
         if step.rule is not None:
             try:
-                result = step.rule(*inputs, **eqn.params)
+                result = step.rule(*inputs, **step.params)
             except primitives.Unsupported:
                 pass
             else:
                 results = result if eqn.primitive.multiple_results else [result]
+                if step.complex and any(map(_complex_step, inputs, eqn.invars)):
+                    raise NotAnalytic(eqn.primitive.name)
                 return [_cast(r, dtype) for r, dtype in zip(results, step.dtypes, strict=True)]
-        return self._drawn(eqn, inputs) if step.draws else self._compile(eqn, inputs)
+        results = self._drawn(eqn, inputs) if step.draws else self._compile(eqn, inputs)
+        return [r if _is_key(r) else self._widen(r) for r in results]
 
     @staticmethod
     def _better_compiled(step: "_Step", inputs: list, after: After | None) -> bool:
@@ -106,12 +145,19 @@ class Program:
             return self._drawn(eqn, inputs)
         if id(eqn) not in self._compiled:
             self._compiled[id(eqn)] = self._alone(eqn)
+        inputs = [
+            x if _is_key(x) else x.astype(a.aval.dtype)
+            for x, a in zip(inputs, eqn.invars, strict=True)
+        ]
         return [_array(r) for r in self._compiled[id(eqn)](inputs)]
 
     def _drawn(self, eqn: core.JaxprEqn, inputs: list) -> list:
         """Random numbers: slow to compile, and the same wherever the same ones are asked for."""
         asked = re.sub(r"0x[0-9a-f]+", "", f"{eqn.primitive.name} {eqn.params}")
-        content = (np.asarray(jax.random.key_data(x) if _is_key(x) else x) for x in inputs)
+        held = (c for p in eqn.params.values() for c in getattr(p, "consts", ()))
+        content = (
+            np.asarray(jax.random.key_data(x) if _is_key(x) else x) for x in (*inputs, *held)
+        )
         key = (asked, *((x.shape, str(x.dtype), x.tobytes()) for x in content))
         if key not in _DRAWN:
             if len(_DRAWN) >= 64:
@@ -144,17 +190,25 @@ _DRAWN: dict[Any, list] = {}
 class _Step:
     """An equation with everything about it that does not depend on values."""
 
-    def __init__(self, eqn: core.JaxprEqn):
+    def __init__(self, eqn: core.JaxprEqn, widen: Callable):
         self.eqn = eqn
         name = eqn.primitive.name
         self.inputs: list[tuple[Any, Any]] = [
-            (_array(a.val, a.aval), None) if isinstance(a, core.Literal) else (None, a)
+            (widen(_array(a.val, a.aval)), None) if isinstance(a, core.Literal) else (None, a)
             for a in eqn.invars
         ]
-        self.dtypes = [getattr(v.aval, "dtype", None) for v in eqn.outvars]
+        self.dtypes = [
+            widen(d) if isinstance(d := getattr(v.aval, "dtype", None), np.dtype) else d
+            for v in eqn.outvars
+        ]
+        self.params = {
+            key: widen(p) if isinstance(p, np.dtype) else p for key, p in eqn.params.items()
+        }
         self.control = CONTROL.get(name)
-        complex_ = any(_complex_dtype(a.aval) for a in eqn.invars)
-        self.rule = None if complex_ else primitives.RULES.get(name)
+        complex_ = any(jnp.issubdtype(_dtype(a), np.complexfloating) for a in eqn.invars)
+        self.complex = any(jnp.issubdtype(_dtype(v), np.complexfloating) for v in eqn.outvars)
+        keys = any(jnp.issubdtype(_dtype(a), jax.dtypes.extended) for a in eqn.invars)
+        self.rule = None if complex_ or keys else primitives.RULES.get(name)
         inner = [e.primitive.name for j in core.jaxprs_in_params(eqn.params) for e in walk(j)]
         self.draws = name in CALLS and any(n.startswith(RANDOM) for n in inner)
         self.work = eqn.params["length"] * len(inner) if name == "scan" else 0
@@ -198,11 +252,13 @@ def scan_layout(eqn: core.JaxprEqn) -> tuple[int, int]:
     Read off the ranks inside and outside of the loop: JAX names it otherwise in every version.
     """
     inner, _ = opened(eqn.params["jaxpr"])
-    scanned = sum(v.aval.ndim > w.aval.ndim for v, w in zip(eqn.invars, inner.invars, strict=True))
-    carries = sum(
-        v.aval.ndim == w.aval.ndim for v, w in zip(eqn.outvars, inner.outvars, strict=True)
-    )
+    scanned = sum(_rank(v) > _rank(w) for v, w in zip(eqn.invars, inner.invars, strict=True))
+    carries = sum(_rank(v) == _rank(w) for v, w in zip(eqn.outvars, inner.outvars, strict=True))
     return len(eqn.invars) - scanned - carries, carries
+
+
+def _rank(v: Any) -> int:
+    return len(getattr(v.aval, "shape", ()))
 
 
 def opened(closed: Any) -> tuple[core.Jaxpr, Sequence]:
@@ -213,9 +269,17 @@ def opened(closed: Any) -> tuple[core.Jaxpr, Sequence]:
 def _while(program, eqn, inputs, after):
     n, m = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
     cond, body, carry = inputs[:n], inputs[n : n + m], inputs[n + m :]
-    while bool(np.real(program._closed(eqn.params["cond_jaxpr"], [*cond, *carry], None)[0])):
-        carry = program._closed(eqn.params["body_jaxpr"], [*body, *carry], after)
-    return carry
+    while True:
+        go = np.real(program._closed(eqn.params["cond_jaxpr"], [*cond, *carry], None)[0])
+        if not go.any():
+            return carry
+        new = program._closed(eqn.params["body_jaxpr"], [*body, *carry], after)
+        carry = new if go.all() else [_where(go, a, b) for a, b in zip(new, carry, strict=True)]
+
+
+def _where(go: np.ndarray, new: Any, old: Any) -> Any:
+    """The rows of a batched loop that go on, and those that are done."""
+    return np.where(go.reshape(go.shape + (1,) * (np.ndim(new) - go.ndim)), new, old)
 
 
 def _cond(program, eqn, inputs, after):
@@ -241,6 +305,10 @@ CONTROL = {**CALLS, "scan": _scan, "while": _while, "cond": _cond}
 # --- values -------------------------------------------------------------------------------------
 
 
+def _same(value: Any) -> Any:
+    return value
+
+
 def _array(value: Any, aval: Any = None) -> Any:
     """A NumPy array; random keys stay JAX arrays."""
     if _is_key(value):
@@ -249,6 +317,8 @@ def _array(value: Any, aval: Any = None) -> Any:
 
 
 def _cast(value: Any, dtype: Any) -> Any:
+    if _is_key(value):
+        return value
     value = np.asarray(value)
     if value.dtype == dtype or (_is_complex(value) and _floating(dtype)):
         return value
@@ -277,10 +347,10 @@ def _is_complex(x: Any) -> bool:
     return isinstance(x, np.ndarray) and x.dtype.kind == "c"
 
 
-def _complex_dtype(aval: Any) -> bool:
-    return jnp.issubdtype(getattr(aval, "dtype", np.int32), np.complexfloating)
+def _dtype(atom: Any) -> Any:
+    return getattr(atom.aval, "dtype", np.dtype(np.int32))
 
 
 def _complex_step(value: Any, var: Any) -> bool:
     """A complex number where the function has a real one."""
-    return _is_complex(value) and not _complex_dtype(var.aval)
+    return _is_complex(value) and not jnp.issubdtype(_dtype(var), np.complexfloating)

@@ -12,6 +12,8 @@ from handgrad.compare.witness import EPS, Numerical
 
 FIRST = 1000.0  # a deviation of less than this many noise floors passes at once
 SECOND = 100.0  # of floors measured with a rounding error behind every operation
+EXCUSED = 0.1  # the most that noise of the candidate's own excuses, of the cotangents' size
+NARROW = 4.0  # of those where the reference computes in less than float64, in its own precision
 TINY = 1e-290  # below this, float64 underflows
 JACOBIAN = 4096  # the full Jacobian is taken where outputs × (inputs + outputs) is no more
 
@@ -141,17 +143,29 @@ def compare(
         suspicious = np.flatnonzero(np.logical_or.reduce(open_rows))[:4]
         if not suspicious.size:
             return result
-        _second_look(result, candidate, reference, pick, suspicious, seed)
+        _second_look(result, problem, candidate, reference, pick, suspicious, seed)
         established = [
             known or bool(w[suspicious].any())
             for w, known in zip(result.wrong, established, strict=True)
         ]
 
 
+def _scale(*groups: Sequence[np.ndarray]) -> np.ndarray:
+    """The largest root mean square of an array among these, row by row."""
+    every = [a.reshape(len(a), -1) for group in groups for a in group if a[0].size]
+    with np.errstate(all="ignore"):
+        return np.max([np.sqrt(np.nan_to_num(np.abs(a) ** 2).mean(1)) for a in every], 0)
+
+
+def _column(x: np.ndarray, like: np.ndarray) -> np.ndarray:
+    return x.reshape(-1, *[1] * (like.ndim - 1))
+
+
 def differs(hand: np.ndarray, truth: np.ndarray, noise: np.ndarray) -> np.ndarray:
     with np.errstate(all="ignore"):
         same = (hand == truth) | (np.isnan(hand) & np.isnan(truth))
-        return ~(same | (np.abs(hand - truth) <= noise))
+        gap = np.abs(hand - truth)
+        return ~(same | ((gap <= noise) & np.isfinite(gap)))
 
 
 def _usable(problem: Problem, rows: Rows, truth: list[np.ndarray]) -> tuple[Rows, list]:
@@ -173,17 +187,28 @@ def _usable(problem: Problem, rows: Rows, truth: list[np.ndarray]) -> tuple[Rows
 
 
 def _second_look(
-    c: Comparison, candidate: Row, reference: Row, pick: list[int], which: np.ndarray, seed: int
-) -> None:
-    """Plant a rounding error behind every operation of both sides: is the deviation no more?"""
+    c: Comparison, problem: Problem, candidate: Row, reference: Row, pick: list[int],
+    which: np.ndarray, seed: int,
+) -> None:  # fmt: skip
+    """Plant a rounding error behind every operation of both sides: is the deviation no more?
+
+    A candidate that jumps by a good part of what it computes is not excused by its own noise.
+    """
     columns = c.rows.take(which)
     rng = witness.seeded(seed, "rounding")
     hand, truth, was = ([x[which] for x in each] for each in (c.hand, c.truth, c.wrong))
     base = [t[which] for t in c.everything]
     rounding = None if candidate.untraceable else False
-    of_truth = witness.floors(reference, columns, base, rng, 8, rounding=True)
+    of_truth = witness.floors(reference, columns, base, rng, 8, rounding=False)
     of_hand = witness.floors(candidate, columns, hand, rng, 8, rounding)
-    floor = [SECOND * np.maximum(of_truth[i], h) for i, h in zip(pick, of_hand, strict=True)]
+    most = EXCUSED * _scale(columns[len(problem.variables) :], truth)
+    floor = [
+        SECOND * np.maximum(of_truth[i], np.minimum(h, _column(most, h) / SECOND))
+        for i, h in zip(pick, of_hand, strict=True)
+    ]
+    if reference.narrow:
+        own = witness.floors(reference, columns, base, rng, 8, rounding=True)
+        floor = [np.maximum(f, NARROW * own[i]) for i, f in zip(pick, floor, strict=True)]
     still = [w & differs(h, t, f) for w, h, t, f in zip(was, hand, truth, floor, strict=True)]
     for k, (s, f) in enumerate(zip(still, floor, strict=True)):
         cleared = was[k] & ~s
@@ -226,9 +251,8 @@ class Numbers:
         far = [
             np.nan_to_num(np.abs(self.value - g), nan=np.inf, posinf=np.inf) for g in (hand, truth)
         ]
-        scale = np.maximum(
-            np.maximum(*(np.nan_to_num(np.abs(g)) for g in (hand, truth))), np.abs(self.value)
-        )
+        sizes = [np.where(np.isfinite(g), np.abs(g), 0) for g in (hand, truth)]
+        scale = np.maximum(np.maximum(*sizes), np.abs(self.value))
         near = np.minimum(
             np.nan_to_num(np.abs(hand - truth), nan=np.inf) / 4, 1e3 * self.error * scale
         )
@@ -383,7 +407,7 @@ def quantity(
     """The verdict on one array, worst element first."""
     wrong = c.wrong[k]
     per_row = wrong.reshape(len(c.rows), -1).sum(1)
-    vacuous = not np.any(c.truth[k]) and not np.any(c.hand[k])
+    vacuous = not _agrees_somewhere(c.hand[k], c.truth[k])
     if not wrong.any():
         lost = int(c.lost[k].any(0).sum())
         return Quantity(
@@ -406,6 +430,15 @@ def quantity(
         c.paths[k], shape, dtype, wrong=int(per_row.max()), kinks=kinks, worst=element,
         deviation=float(np.nanmax(relative)), where=c.rows.labels[row], siding=siding,
     )  # fmt: skip
+
+
+def _agrees_somewhere(hand: np.ndarray, truth: np.ndarray) -> bool:
+    """Whether a row of the gradient that is not zero has its first digits right."""
+    if not truth.size:
+        return False
+    hand, truth = (np.nan_to_num(x.reshape(len(x), -1)) for x in (hand, truth))
+    size = np.abs(truth).max(1)
+    return bool(((np.abs(hand - truth).max(1) < 0.5 * size) & (size > 0)).any())
 
 
 def _scalar(x: np.ndarray) -> complex:

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
@@ -122,7 +123,7 @@ def _shape(v: Any) -> tuple[int, ...]:
 
 
 def _float(v: Any) -> bool:
-    return np.issubdtype(getattr(v.aval, "dtype", np.int32), np.floating)
+    return jnp.issubdtype(getattr(v.aval, "dtype", np.int32), jnp.floating)
 
 
 def _changes(eqn: core.JaxprEqn, _: Sequence[core.Var]) -> Iterator[tuple[str, Change]]:

@@ -43,8 +43,11 @@ class Cuts:
             v: variable.path
             for v, variable in zip(self._closed.jaxpr.invars, problem.variables, strict=True)
         }
-        dys = [np.zeros(s) for s in problem.cotangent_shapes]
-        self._batched = Batched(self._row, [np.zeros(()), *values, *dys])
+        dys = [
+            np.zeros(s, complex if jnp.issubdtype(d, jnp.complexfloating) else float)
+            for s, d in zip(problem.cotangent_shapes, problem.cotangent_dtypes, strict=True)
+        ]
+        self._batched = Batched(self._row, [np.zeros(()), *values, *dys], problem.widened)
 
     def _row(self, cut: Any, *columns: Any) -> list:
         n = len(self.problem.variables)
@@ -131,4 +134,4 @@ _CALLS = frozenset(CALLS)
 
 
 def _differentiable(v: Any) -> bool:
-    return jnp.issubdtype(getattr(v.aval, "dtype", np.int32), jnp.floating)
+    return jnp.issubdtype(getattr(v.aval, "dtype", np.int32), jnp.inexact)

@@ -23,6 +23,8 @@ class Unsupported(Exception):
 
 RULES: dict[str, Callable] = {}
 
+STEP = 1e-100  # of the complex step: its square vanishes beside any number
+
 # Operations whose result is rounded; all others are exact.
 ROUNDING = frozenset(
     """add sub mul div rem pow integer_pow exp exp2 log log1p expm1 sqrt rsqrt cbrt sin cos tan sinh
@@ -67,7 +69,7 @@ def widened(function: Callable) -> Callable:
 _UNARY = dict(
     neg=np.negative, sin=np.sin, cos=np.cos, tan=np.tan, tanh=np.tanh, sinh=np.sinh, cosh=np.cosh,
     asin=np.arcsin, acos=np.arccos, atan=np.arctan, asinh=np.arcsinh, acosh=np.arccosh,
-    atanh=np.arctanh, exp=np.exp, exp2=np.exp2, log=np.log, log1p=np.log1p, expm1=np.expm1,
+    atanh=np.arctanh, exp=np.exp, exp2=np.exp2, log=np.log, expm1=np.expm1,
     sqrt=np.sqrt, square=np.square, not_=np.invert, is_finite=np.isfinite,
 )  # fmt: skip
 for _name, _ufunc in _UNARY.items():
@@ -98,6 +100,8 @@ def _div(x, y, **_):
 def _rem(x, y, **_):
     if "c" in (x.dtype.kind, y.dtype.kind):
         return x - y * np.trunc(decide(x) / decide(y))
+    if x.dtype.kind in "iu":
+        return np.where(y == 0, x, np.fmod(x, np.where(y == 0, 1, y)))
     return np.fmod(x, y)
 
 
@@ -129,6 +133,12 @@ def _cbrt(x, **_):
         root = np.cbrt(x.real)
         return root + 1j * x.imag / (3 * root**2)
     return np.cbrt(x)
+
+
+@rule("log1p")
+@widened
+def _log1p(x, **_):
+    return _dual(np.log1p, lambda t: 1 / (1 + t), x)
 
 
 @rule("logistic")
@@ -213,7 +223,8 @@ def _round(x, *, rounding_method, **_):
     x = decide(x)
     if int(rounding_method) == 1:
         return np.round(x)
-    return np.trunc(x + np.copysign(0.5, x))
+    whole = np.trunc(x)
+    return whole + np.copysign(np.abs(x - whole) >= 0.5, x)
 
 
 @rule("max")
@@ -249,8 +260,17 @@ def _convert(x, *, new_dtype, **_):
     if x.dtype.kind == "c":
         if not jnp.issubdtype(new_dtype, np.inexact):
             return x.real.astype(new_dtype)
-        single = np.dtype(new_dtype).itemsize <= 4
-        return x.astype(np.complex64).astype(np.complex128) if single else x
+        if np.dtype(new_dtype).itemsize > 4:
+            return x
+        small = STEP if np.abs(x.imag).max(initial=0) < 1e-30 else 1.0  # no float32 holds it
+        real, imag = (v.astype(new_dtype).astype(float) for v in (x.real, x.imag / small))
+        return real + 1j * small * imag
+    if jnp.issubdtype(x.dtype, np.floating) and np.dtype(new_dtype).kind in "iu":
+        bounds = np.iinfo(new_dtype)  # what is out of range saturates, nan is zero
+        wide = np.trunc(np.nan_to_num(x.astype(np.float64), posinf=np.inf, neginf=-np.inf))
+        inside = (wide > bounds.min) & (wide < bounds.max)
+        whole = np.where(inside, wide, 0).astype(new_dtype)
+        return np.where(inside, whole, np.where(wide > 0, bounds.max, bounds.min)).astype(new_dtype)
     return x.astype(new_dtype)
 
 
@@ -316,6 +336,11 @@ def _transpose(x, *, permutation, **_):
 @rule("rev")
 def _rev(x, *, dimensions, **_):
     return np.flip(x, tuple(dimensions))
+
+
+@rule("tile")
+def _tile(x, *, reps, **_):
+    return np.tile(x, reps)
 
 
 @rule("concatenate")
@@ -417,12 +442,19 @@ def _reduce_min(x, *, axes, **_):
 
 def _extreme(real: Callable, where: Callable, empty: float, x: Any, axes: tuple) -> Any:
     if x.dtype.kind != "c":
-        if x.dtype.kind == "f":
-            return real(x, axes, initial=empty)
-        return real(x, axes)
+        return real(x, axes, initial=_worst(x.dtype, empty))
     kept = [a for a in range(x.ndim) if a not in axes]
     flat = x.transpose(*kept, *axes).reshape([x.shape[a] for a in kept] + [-1])
     return np.take_along_axis(flat, where(flat.real, -1)[..., None], -1)[..., 0]
+
+
+def _worst(dtype: Any, start: float) -> Any:
+    """The start of a reduction, -inf or inf, as far as integers and booleans have it."""
+    if not np.isinf(start) or jnp.issubdtype(dtype, np.inexact):
+        return start
+    if dtype.kind == "b":
+        return start > 0
+    return np.iinfo(dtype).min if start < 0 else np.iinfo(dtype).max
 
 
 @rule("reduce_and")
@@ -483,7 +515,8 @@ def _sort(*xs, dimension, num_keys, **_):
 
 @rule("top_k")
 def _top_k(x, *, k, operand=None, axis=-1, **_):
-    order = np.argsort(-decide(x), axis=axis, kind="stable")
+    backwards = np.argsort(np.flip(decide(x), axis), axis=axis, kind="stable")  # ties: the first
+    order = x.shape[axis] - 1 - np.flip(backwards, axis)
     best = np.take(order, np.arange(k), axis)
     return [np.take_along_axis(x, best, axis), best]
 
@@ -493,7 +526,10 @@ def _top_k(x, *, k, operand=None, axis=-1, **_):
 
 @rule("dot_general")
 @widened
-def _dot_general(a, b, *, dimension_numbers, **_):
+def _dot_general(a, b, *, dimension_numbers, preferred_element_type=None, **_):
+    kept = preferred_element_type and np.dtype(preferred_element_type)
+    if kept and kept.itemsize > max(a.dtype.itemsize, b.dtype.itemsize):
+        a, b = a.astype(kept), b.astype(kept)
     (ca, cb), (ba, bb) = dimension_numbers
     fa = [i for i in range(a.ndim) if i not in (*ca, *ba)]
     fb = [j for j in range(b.ndim) if j not in (*cb, *bb)]
@@ -541,6 +577,9 @@ def _dilate_and_pad(x: Any, padding: Any, dilation: Any, value: Any) -> Any:
 def _windows(x: Any, window: Any, strides: Any, dilation: Any) -> Any:
     """Every window of x as trailing axes: (*positions, *window)."""
     reach = [(k - 1) * d + 1 for k, d in zip(window, dilation, strict=True)]
+    if any(r > n for r, n in zip(reach, x.shape, strict=True)):  # no window fits
+        fits = (max(0, (n - r) // s + 1) for n, r, s in zip(x.shape, reach, strides, strict=True))
+        return np.zeros((*fits, *window), x.dtype)
     view = sliding_window_view(x, reach)
     steps = tuple(slice(None, None, s) for s in strides)
     return view[steps + tuple(slice(None, None, d) for d in dilation)]
@@ -550,7 +589,7 @@ def _window_reduction(name: str, reduce: Callable, start: float) -> None:
     @rule(name)
     @widened
     def run(x, *, window_dimensions, window_strides, padding, base_dilation, window_dilation, **_):
-        x = _dilate_and_pad(x, padding, base_dilation, start)
+        x = _dilate_and_pad(x, padding, base_dilation, _worst(x.dtype, start))
         view = _windows(x, window_dimensions, window_strides, window_dilation)
         return reduce(view, axes=tuple(range(x.ndim, 2 * x.ndim)))
 
@@ -594,6 +633,8 @@ def _gather(x, indices, *, dimension_numbers, slice_sizes, mode, fill_value, **_
         x.shape, indices, d.start_index_map, dropped, slice_sizes, mode,
         d.operand_batching_dims, d.start_indices_batching_dims,
     )  # fmt: skip
+    if mode.name == "PROMISE_IN_BOUNDS":  # where it is broken, XLA clamps
+        valid = None
     y = x[index]  # (*batch, *window)
     if valid is not None:
         if fill_value is None:
@@ -606,8 +647,10 @@ def _gather(x, indices, *, dimension_numbers, slice_sizes, mode, fill_value, **_
 
 def _scatter(name: str, write: Callable) -> None:
     @rule(name)
-    def run(x, indices, updates, *, dimension_numbers, mode, **_):
+    def run(x, indices, updates, *, dimension_numbers, mode, update_jaxpr=None, **_):
         d = dimension_numbers
+        if name == "scatter" and update_jaxpr is not None and update_jaxpr.eqns:
+            raise Unsupported  # x.at[i].apply(function)
         dropped = (*d.inserted_window_dims, *d.operand_batching_dims)
         kept = [axis for axis in range(x.ndim) if axis not in dropped]
         sizes = [1] * x.ndim

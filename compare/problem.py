@@ -4,12 +4,14 @@ Floating-point leaves of the arguments are the variables. Everything else (integ
 random keys, strings, functions) is held constant, as Python sees it.
 """
 
+import concurrent.futures
 import dataclasses
 import functools
 import inspect
+import itertools
 import os
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import jax
@@ -37,6 +39,7 @@ class Variable:
     argument: int
     value: Any  # float64 (or complex128) NumPy
     given: Any  # as the user gave it
+    run: Any  # as the user's functions run with it
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -66,6 +69,13 @@ class Problem:
                     f"Call check(candidate, reference, *args)"
                 )
         self.names = argument_names(reference, len(args))
+        one = isinstance(argnums, int)
+        self.argnums = None if argnums is None else (argnums,) if one else tuple(argnums)
+        for n in self.argnums or ():
+            if not 0 <= n < len(args):
+                raise ValueError(
+                    f"argnums names argument {n}; there are {len(args)}, numbered from 0"
+                )
         self.leaves, self.tree = jax.tree.flatten(args)
         paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(args)[0]]
         self.variables: list[Variable] = []
@@ -74,10 +84,12 @@ class Problem:
             if not is_inexact(leaf):
                 continue
             number = path[0].idx
+            name = self.names[number] + jax.tree_util.keystr(path[1:])
+            leaf = self.leaves[place] = _accepted(leaf, name)
             value = np.asarray(leaf)
             wide = np.complex128 if value.dtype.kind == "c" else np.float64
-            name = self.names[number] + jax.tree_util.keystr(path[1:])
-            self.variables.append(Variable(name, number, value.astype(wide), leaf))
+            run = leaf if type(leaf) in (float, complex) else jnp.asarray(leaf)
+            self.variables.append(Variable(name, number, value.astype(wide), leaf, run))
             self._places.append(place)
         if not self.variables:
             given = ", ".join(describe(a) for a in args) or "none at all"
@@ -91,19 +103,39 @@ class Problem:
                     f"the input {v.path!r} has nan at {first(np.isnan(v.value))}: "
                     "give inputs at which the function is defined"
                 )
-        one = isinstance(argnums, int)
-        self.argnums = None if argnums is None else (argnums,) if one else tuple(argnums)
-        for n in self.argnums or ():
-            if not 0 <= n < len(args):
-                raise ValueError(
-                    f"argnums names argument {n}; there are {len(args)}, numbered from 0"
-                )
+        self._hold_numbers(lambda v: self.argnums is not None and v.argument not in self.argnums)
         self.verified = [  # which variables the candidate differentiates; `select` may narrow it
             i
             for i, v in enumerate(self.variables)
             if self.argnums is None or v.argument in self.argnums
         ]
+        if not self.verified:
+            named = ", ".join(repr(self.names[n]) for n in self.argnums or ())
+            raise Trouble(
+                f"argnums names {named or 'no argument'}, which holds no floating-point array (an "
+                "int, a bool or the like has no gradient); name the arguments that do"
+            )
         self._examine_reference()
+
+    def _hold_numbers(self, which: Callable[[Variable], bool]) -> None:
+        """Let Python numbers such as eps be constants, as Python sees them, and no variables."""
+        kept = [not (type(v.given) in (float, complex) and which(v)) for v in self.variables]
+        if any(kept):
+            self.variables = list(itertools.compress(self.variables, kept))
+            self._places = list(itertools.compress(self._places, kept))
+
+    @functools.cached_property
+    def widened(self) -> frozenset:
+        """The floats that are float64 in the laboratory: no narrower than the variables given.
+
+        A function that asks for float32 while its inputs are float32 or less loses nothing.
+        """
+        eps = max(float(jnp.finfo(v.dtype).eps) for v in self.variables)
+        return frozenset(
+            np.dtype(d)
+            for d in (jnp.float32, jnp.float16, jnp.bfloat16)
+            if float(jnp.finfo(d).eps) <= eps
+        )
 
     # --- the reference ---
 
@@ -111,16 +143,39 @@ class Problem:
         """Trace the forward once, in the user's own precision: the structure of its output."""
 
         def forward(*values):
-            return self.reference(*self.rebuild(values))
+            y = self.reference(*self.rebuild(values))
+            for leaf in jax.tree.leaves(y):
+                if (
+                    not isinstance(leaf, bool)
+                    and not is_number(leaf)
+                    and not hasattr(leaf, "dtype")
+                ):
+                    raise Trouble(
+                        f"the reference {name_of(self.reference)} returns {describe(y)}; it must "
+                        f"return arrays, and a {type(leaf).__name__} is none"
+                    )
+            return y
 
-        self.run_values = [
-            v.given if type(v.given) in (float, complex) else jnp.asarray(v.given)
-            for v in self.variables
-        ]
+        what = f"the reference {name_of(self.reference)}"
         try:
-            y = jax.eval_shape(forward, *self.run_values)
+            try:
+                self.output = y = jax.eval_shape(forward, *self.run_values)
+            except jax.errors.JAXTypeError:  # it may branch on a number
+                before = len(self.variables)
+                self._hold_numbers(lambda v: self.argnums is None)
+                if len(self.variables) == before:
+                    raise
+                self.verified = list(range(len(self.variables)))
+                self.output = y = jax.eval_shape(forward, *self.run_values)
+        except Trouble:
+            raise
+        except jax.errors.JAXTypeError as error:
+            raise Trouble(
+                f"{what} cannot be traced by JAX, so it has no autodiff ({summary(error)}); write "
+                "it with jax.numpy, and with jnp.where or lax.cond for what depends on values"
+            ) from error
         except Exception as error:
-            raise Trouble(f"the reference {name_of(self.reference)} raised", error) from error
+            raise Trouble(f"{what} raised", error) from error
         leaves, self.output_tree = jax.tree.flatten(y)
         self.output_shapes = [(leaf.shape, leaf.dtype) for leaf in leaves]
         self.inexact_outputs = [
@@ -150,7 +205,7 @@ class Problem:
         """(*variables, *cotangents) -> outputs and the cotangents of the variables, by autodiff."""
         n = len(self.variables)
         y, pull = jax.vjp(self.forward, *values[:n])
-        return [*y, *pull(list(values[n:]))]
+        return [*y, *pull(_like(values[n:], y))]
 
     # --- the candidate ---
 
@@ -159,8 +214,8 @@ class Problem:
         n = len(self.variables)
         values, dys = values[:n], values[n:]
         if self.kind == "function":
-            y, pull = jax.vjp(self._candidate_forward, *values)
-            cotangents = pull(list(dys))
+            y, pull = jax.vjp(self.candidate_forward, *values)
+            cotangents = pull(_like(dys, y))
             return [*y, *(cotangents[i] for i in self.verified)]
         args = self.rebuild(values)
         result = (
@@ -170,12 +225,14 @@ class Problem:
         )
         return self.select(result)
 
-    def _candidate_forward(self, *values: Any) -> list:
-        y, tree = jax.tree.flatten(self.candidate(*self.rebuild(values)))
+    def candidate_forward(self, *values: Any) -> list:
+        """The floating-point outputs of the candidate, a function."""
+        result = self.candidate(*self.rebuild(values))
+        y, tree = jax.tree.flatten(result)
         if tree != self.output_tree:
             raise Trouble(
-                f"{name_of(self.candidate)} returns the structure {tree}; the reference returns "
-                f"{self.output_tree}: return the same"
+                f"{name_of(self.candidate)} returns {outline(result)}; the reference returns "
+                f"{outline(self.output)}: return the same structure"
             )
         for i, (leaf, (shape, dtype)) in enumerate(zip(y, self.output_shapes, strict=True)):
             where = "" if len(y) == 1 else f" (part {i} of the output)"
@@ -207,7 +264,6 @@ class Problem:
             wanted = [i for i, v in enumerate(self.variables) if v.argument == number]
             if not wanted or (self.argnums is not None and number not in self.argnums):
                 continue
-            structure = jax.tree.structure(self.args[number])
             leaves, tree = jax.tree.flatten(cotangent, is_leaf=lambda leaf: leaf is None)
             full = jax.tree.flatten(self.args[number], is_leaf=lambda leaf: leaf is None)
             if cotangent is None and all(type(self.variables[i].given) is float for i in wanted):
@@ -215,9 +271,11 @@ class Problem:
             if tree != full[1]:
                 if cotangent is None:
                     self._none(self.names[number], self.variables[wanted[0]])
+                listed = isinstance(self.args[number], list) and hasattr(cotangent, "shape")
+                hint = ": is the argument meant to be an array? Pass np.array(…)" if listed else ""
                 raise Trouble(
-                    f"the cotangent of {self.names[number]!r} is {describe(cotangent)}; it must "
-                    f"have the structure of the argument, {structure}"
+                    f"the cotangent of {self.names[number]!r} is {outline(cotangent)}; it must "
+                    f"have the structure of the argument, {outline(self.args[number])}{hint}"
                 )
             order = iter(wanted)
             for leaf, given in zip(leaves, full[0], strict=True):
@@ -247,18 +305,15 @@ class Problem:
         n = len(self.args)
         what = name_of(self.candidate)
         everything = range(n) if self.argnums is None else self.argnums
+        listed = isinstance(result, tuple | list)
+        if listed and self.argnums is not None and len(result) == len(self.argnums):
+            return dict(zip(self.argnums, result, strict=True))
         if (
-            isinstance(result, tuple | list)
+            listed
             and len(result) == n
             and not (n == 1 and jax.tree.structure(result) == jax.tree.structure(self.args[0]))
         ):
             return dict(enumerate(result))
-        if (
-            isinstance(result, tuple | list)
-            and len(result) == len(everything)
-            and self.argnums is not None
-        ):
-            return dict(zip(everything, result, strict=True))
         if len(everything) == 1:  # a bare array or tree
             return {everything[0]: result}
         floats = sorted({v.argument for v in self.variables})
@@ -279,6 +334,11 @@ class Problem:
         )
 
     # --- arguments ---
+
+    @property
+    def run_values(self) -> list:
+        """The variables as the user's functions run with them."""
+        return [v.run for v in self.variables]
 
     def values(self) -> list[np.ndarray]:
         """The variables in float64, as given."""
@@ -313,14 +373,14 @@ class Row:
     else, a function that JAX cannot trace (NumPy, branches on values), called as Python.
     """
 
-    def __init__(self, function: Callable, like: Sequence[np.ndarray]):
+    def __init__(self, function: Callable, like: Sequence[np.ndarray], widened: Iterable = ()):
         self.function, self.like = function, list(like)
         self.fingerprint: Any = None
         self.numerical: Any = None
         self.untraceable: str | None = None
         self.unbatchable: str | None = None
         try:
-            self.single = Program(function, *self.like)
+            self.single = Program(function, *self.like, widened=widened)
         except Trouble:
             raise
         except Exception as error:
@@ -329,17 +389,27 @@ class Row:
             return
         self.shapes = [tuple(v.aval.shape) for v in self.single.jaxpr.jaxpr.outvars]
         try:
-            self.batched = Batched(function, self.like)
+            self.batched = Batched(function, self.like, widened)
         except Exception as error:
             self.unbatchable = summary(error)
 
     def _called(self, values: Sequence[np.ndarray], traced: BaseException | None = None) -> list:
         try:
-            return [np.asarray(o) for o in self.function(*[v.copy() for v in values])]
+            return [np.array(o) for o in self.function(*[v.copy() for v in values])]
         except Trouble:
             raise
         except Exception as error:
             raise Trouble("raised", error) from traced
+
+    @property
+    def calls_back(self) -> bool:
+        """Whether Python is called from inside: what it does cannot be seen."""
+        return any("callback" in eqn.primitive.name for eqn in self.single.equations())
+
+    @functools.cached_property
+    def narrow(self) -> bool:
+        """Whether a float64 computation passes through a narrower float; unknown is yes."""
+        return self.untraceable is not None or self.single.narrow() > 0
 
     def rows(
         self, columns: Sequence[np.ndarray], noise: Callable[[int], Any] | None = None
@@ -372,10 +442,10 @@ def summary(error: BaseException) -> str:
 class Batched:
     """A function of rows, traced once under vmap for a fixed number of them."""
 
-    def __init__(self, function: Callable, like: Sequence[np.ndarray]):
+    def __init__(self, function: Callable, like: Sequence[np.ndarray], widened: Iterable = ()):
         self.size = int(min(16, max(1, 1_000_000 // max(1, sum(x.size for x in like)))))
         stacked = [np.broadcast_to(x, (self.size, *x.shape)) for x in like]
-        self.program = Program(jax.vmap(function), *stacked)
+        self.program = Program(jax.vmap(function), *stacked, widened=widened)
 
     def __call__(
         self, columns: Sequence[np.ndarray], noise: Callable[[int], Any] | None = None
@@ -390,6 +460,28 @@ class Batched:
             results = self.program(*part, after=None if noise is None else noise(self.size))
             parts.append([y[: self.size - missing] for y in results])
         return [np.concatenate(part) for part in zip(*parts, strict=True)]
+
+
+def _like(dys: Sequence, outputs: Sequence) -> list:
+    """The cotangents in the dtypes of the outputs they belong to."""
+    return [jnp.asarray(dy, y.dtype) for dy, y in zip(dys, outputs, strict=True)]
+
+
+def _accepted(leaf: Any, name: str) -> Any:
+    """A floating-point argument as JAX takes it."""
+    if not isinstance(leaf, np.ndarray | np.generic):
+        return leaf
+    if isinstance(leaf, np.ma.MaskedArray):
+        raise Trouble(
+            f"the argument {name!r} is a masked array, which JAX does not take; "
+            "give .filled(value), and the mask as an argument of its own"
+        )
+    if leaf.dtype.itemsize > (16 if leaf.dtype.kind == "c" else 8):
+        raise Trouble(
+            f"the argument {name!r} is {leaf.dtype}, which JAX does not have; "
+            "give .astype(np.float64)"
+        )
+    return leaf.astype(leaf.dtype.newbyteorder("="), copy=False)
 
 
 # --- words ---------------------------------------------------------------------------------------
@@ -450,6 +542,19 @@ def describe(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
+def outline(value: Any) -> str:
+    """`describe`, and what a tuple, list or dictionary holds."""
+    match value:
+        case dict():
+            inside = ", ".join(f"{k!r}: {outline(v)}" for k, v in value.items())
+        case tuple() | list():
+            inside = ", ".join(map(outline, value))
+        case _:
+            return describe(value)
+    inside = inside if len(inside) <= 120 else inside[:119] + "…"
+    return f"{describe(value)} ({inside})" if inside else describe(value)
+
+
 def first(where: np.ndarray) -> str:
     """The index of the first True, as text."""
     index = np.unravel_index(int(np.argmax(where)), where.shape)
@@ -457,12 +562,13 @@ def first(where: np.ndarray) -> str:
 
 
 def user_traceback(error: BaseException) -> str:
-    """The traceback without the frames of JAX and of this package."""
-    ours = os.path.dirname(os.path.abspath(__file__))
-    jax_home = os.path.dirname(os.path.abspath(str(jax.__file__)))
-    frames = traceback.extract_tb(error.__traceback__)
-    theirs = [f for f in frames if not f.filename.startswith((ours, jax_home))]
-    lines = traceback.format_list(theirs)
-    return "".join(
-        ["Traceback (most recent call last):\n", *lines, f"{type(error).__name__}: {error}\n"]
+    """The traceback without the frames of JAX, of threads, and of this package."""
+    others = tuple(
+        os.path.dirname(os.path.abspath(str(file)))
+        for file in (__file__, jax.__file__, concurrent.futures.__file__)
     )
+    told = traceback.TracebackException.from_exception(error)
+    told.stack[:] = [f for f in told.stack if not f.filename.startswith(others)]
+    told.__cause__ = told.__context__ = None
+    told.__notes__ = None
+    return "".join(told.format())

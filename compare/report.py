@@ -1,6 +1,7 @@
 """What a check found: a frozen `Report`; the terminal, pytest, JSON and HTML are views of it."""
 
 import dataclasses
+import math
 from typing import Any
 
 
@@ -109,7 +110,7 @@ class Report:
         return sum(q.ok and not q.vacuous for q in self.gradients) if self.problem is None else 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; complex numbers become strings where they are not real."""
+        """Plain data for JSON; what it has no number for (nan, inf, i) becomes a string."""
         plain = dataclasses.asdict(dataclasses.replace(self, error=None))
         del plain["error"]
         return _plain({**plain, "ok": self.ok, "accurate": self.accurate})
@@ -127,6 +128,9 @@ class GradientMismatch(AssertionError):
     def __init__(self, report: Report):
         super().__init__(f"\n{report}")
         self.report = report
+
+    def __reduce__(self) -> tuple:
+        return GradientMismatch, (self.report,)
 
 
 def _lines(report: Report) -> list[str]:
@@ -147,7 +151,8 @@ def _lines(report: Report) -> list[str]:
     lines += [f"  note: {remark}" for remark in report.remarks]
     if report.ok:
         lines += _accuracy(report)
-    lines.append(f"  seed {report.seed}, {report.rows} pairs of sample and cotangent")
+    pairs = f", {report.rows} pairs of sample and cotangent" if report.rows else ""
+    lines.append(f"  seed {report.seed}{pairs}")
     return lines
 
 
@@ -211,7 +216,9 @@ def _plain(value: Any) -> Any:
             return {k: _plain(v) for k, v in value.items()}
         case list() | tuple():
             return [_plain(v) for v in value]
-        case complex():
-            return value.real if value.imag == 0 else str(value)
+        case complex() if value.imag:
+            return str(value)
+        case float() | complex():
+            return float(value.real) if math.isfinite(value.real) else str(value.real)
         case _:
             return value

@@ -9,10 +9,10 @@ import numpy as np
 
 from handgrad.compare import primitives
 from handgrad.compare.interpret import NotAnalytic
+from handgrad.compare.primitives import STEP
 from handgrad.compare.problem import Batched, Problem, Row
 
-EPS = 2.0**-52
-STEP = 1e-100  # of the complex step: its square vanishes beside any number
+EPS, SINGLE = 2.0**-52, 2.0**-24
 
 
 # --- samples ------------------------------------------------------------------------------------
@@ -21,9 +21,9 @@ STEP = 1e-100  # of the complex step: its square vanishes beside any number
 def vary(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Another value near x that keeps what x may have to satisfy.
 
-    Signs and zeros stay; masks and one-hot rows stay as they are; rows that sum to one, unit
-    vectors, symmetric matrices and numbers in [-1, 1] stay so. A leaf of zeros (a bias, an
-    initial state) becomes small random numbers, so that what multiplies it is seen.
+    Signs and zeros stay; masks, one-hot rows and labels ±1 stay as they are; rows that sum to
+    one, unit vectors, symmetric matrices and numbers in [-1, 1] stay so. A leaf of zeros (a bias,
+    an initial state) becomes small random numbers, so that what multiplies it is seen.
     """
     if x.dtype.kind == "c":
         return x * (1 + 0.3 * rng.standard_normal(x.shape))
@@ -35,6 +35,8 @@ def vary(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return x + 0.1 * rng.standard_normal(x.shape)
     if x.size > 2 and np.isin(x, [0, finite[np.argmax(np.abs(finite))]]).all() and (x == 0).any():
         return x  # a mask
+    if x.size > 1 and (np.abs(x) == 1).all() and x.min() < 0 < x.max():
+        return x  # labels
     if x.ndim and x.shape[-1] > 1:
         total, square = x.sum(-1, keepdims=True), (x * x).sum(-1, keepdims=True)
         y = x * factor
@@ -115,20 +117,30 @@ class Rounding:
     def __call__(self, eqn, inputs, results):
         if eqn.primitive.name not in primitives.ROUNDING:
             return results
-        if eqn.primitive.name == "convert_element_type" and not self._narrows(eqn):
+        if eqn.primitive.name == "convert_element_type" and not self._narrows(inputs, results):
             return results
-        return [self._perturb(r, v.aval) for r, v in zip(results, eqn.outvars, strict=True)]
+        return [self._perturb(r) for r in results]
+
+    def constant(self, x):
+        """A closed-over float32 number that is not a short binary one is known to 24 bits only."""
+        if not isinstance(x, np.ndarray) or not jnp.issubdtype(x.dtype, np.floating):
+            return x
+        exact = x.astype(np.float64)
+        single = (exact.astype(np.float32) == exact) & (exact != 0)
+        long = single & (np.frexp(exact)[0] * 2.0**16 % 1 != 0)
+        if not long.any():
+            return x
+        return np.where(long, exact * (1 + SINGLE * _units(exact, self.salts[0]) / 2), exact)
 
     @staticmethod
-    def _narrows(eqn) -> bool:
-        source = eqn.invars[0].aval
-        floating = jnp.issubdtype(source.dtype, np.floating)
-        return floating and eqn.outvars[0].aval.dtype.itemsize < source.dtype.itemsize
+    def _narrows(inputs, results) -> bool:
+        source, result = inputs[0].dtype, results[0].dtype
+        return jnp.issubdtype(source, np.floating) and result.itemsize < source.itemsize
 
-    def _perturb(self, x, aval):
-        if not jnp.issubdtype(aval.dtype, np.inexact) or not isinstance(x, np.ndarray):
+    def _perturb(self, x):
+        if not isinstance(x, np.ndarray) or not jnp.issubdtype(x.dtype, np.inexact):
             return x
-        eps = max(EPS, float(jnp.finfo(aval.dtype).eps)) if self.own else EPS
+        eps = max(EPS, float(jnp.finfo(x.dtype).eps)) if self.own else EPS
         rows = len(self.salts)
         by_row = x.ndim > 0 and x.shape[0] == rows > 1
         salt = self.salts.reshape(-1, *[1] * (x.ndim - 1)) if by_row else self.salts[0]
@@ -175,10 +187,19 @@ class Numerical:
 
     def __init__(self, problem: Problem):
         self.problem = problem
-        self.program = Batched(problem.forward, problem.values())
-        self.method = "complex step"
-        if any(v.value.dtype.kind == "c" for v in problem.variables):
-            self.method = "Ridders"
+        self.program = Batched(problem.forward, problem.values(), problem.widened)
+        self.method = "complex step" if self._analytic() else "Ridders"
+        narrow = self.program.program.narrow()
+        self.error = max(1e-10, 64 * narrow) if narrow else 1e-10
+
+    def _analytic(self) -> bool:
+        """Whether an imaginary part comes through; complex numbers are not told from a step."""
+        return not any(
+            eqn.primitive.name in ("fft", "bitcast_convert_type", "reduce_precision")
+            or jnp.issubdtype(getattr(v.aval, "dtype", np.int32), np.complexfloating)
+            for eqn in self.program.program.equations()
+            for v in (*eqn.invars, *eqn.outvars)
+        )
 
     def along(
         self, values: Sequence[np.ndarray], directions: Sequence[np.ndarray]
@@ -192,7 +213,7 @@ class Numerical:
                 slopes = [
                     np.imag(o) / STEP if o.dtype.kind == "c" else np.zeros(o.shape) for o in outs
                 ]
-                return slopes, 1e-10
+                return slopes, self.error
             except NotAnalytic:
                 self.method = "Ridders"
         right, e1 = self.one_sided(values, directions, 0)
@@ -225,7 +246,7 @@ class Numerical:
         ratio = shrink**2 if side == 0 else shrink
         factors = [ratio ** (i + 1) for i in range(levels)]
         slopes = [_extrapolate([t[i] for t in tables], factors) for i in range(len(tables[0]))]
-        return slopes, 1e-7
+        return slopes, max(1e-7, self.error)
 
     def _at(self, values, directions, h) -> list[np.ndarray]:
         moved = [

@@ -96,6 +96,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--samples must lie in 1 … 1797 and --epochs be at least 1")
     if given.out.suffix not in {".png", ".svg", ".pdf"}:
         parser.error(f"--out is {given.out}; it must end in .png, .svg or .pdf")
+    if not given.out.absolute().parent.is_dir():
+        parser.error(f"--out is {given.out}, and there is no folder {given.out.parent}")
     curves = train(given.samples, given.epochs)
     draw(curves, given.out)
     for name, curve in curves.items():

@@ -12,7 +12,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from handgrad.manual.numerics import log_probabilities, normalise, probabilities, widen
+from handgrad.manual.numerics import (
+    log_probabilities,
+    normalise,
+    probabilities,
+    sigmoid_and_slope,
+    tanh_slope,
+    widen,
+)
 from handgrad.manual.op import op
 
 __all__ = [
@@ -96,14 +103,8 @@ def sigmoid(x):
 
 @sigmoid.backward
 def _(x, dy):
-    _, slope = _sigmoid_and_slope(x)
+    _, slope = sigmoid_and_slope(x)
     return (dy * slope,)
-
-
-def _sigmoid_and_slope(x):
-    """σ(x) and σ′(x) = σ(x)σ(−x), each with all its digits, from one exponential."""
-    e = jnp.exp(jnp.where(x > 0, -x, x))  # in (0, 1]
-    return jnp.where(x > 0, 1, e) / (1 + e), e / jnp.square(1 + e)
 
 
 @op
@@ -120,8 +121,7 @@ def tanh(x):
 
 @tanh.backward
 def _(x, dy):
-    _, slope = _sigmoid_and_slope(2 * x)
-    return (4 * dy * slope,)
+    return (dy * tanh_slope(x),)
 
 
 @op
@@ -248,7 +248,7 @@ def silu(x):
 @silu.backward
 def _(x, dy):
     z = widen(x)
-    sigma, slope = _sigmoid_and_slope(z)
+    sigma, slope = sigmoid_and_slope(z)
     return ((widen(dy) * (sigma + z * slope)).astype(x.dtype),)
 
 
@@ -277,7 +277,7 @@ def _(x, dy, *, approximate):
     z = widen(x)
     if approximate:
         v, dv = _twice_u(z)
-        sigma, slope = _sigmoid_and_slope(v)
+        sigma, slope = sigmoid_and_slope(v)
         dz = sigma + z * slope * dv
     else:
         dz = _normal_cdf(z) + z * _normal_density(z)

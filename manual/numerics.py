@@ -1,11 +1,23 @@
-"""What several operations share to keep their digits: float32 inside, and Σ eˣ in two parts."""
+"""What several operations share to keep their digits.
+
+float32 inside, Σ eˣ in two parts, and the slopes of σ and tanh out of their arguments.
+"""
 
 from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 
-__all__ = ["Normaliser", "log_probabilities", "normalise", "probabilities", "wide", "widen"]
+__all__ = [
+    "Normaliser",
+    "log_probabilities",
+    "normalise",
+    "probabilities",
+    "sigmoid_and_slope",
+    "tanh_slope",
+    "wide",
+    "widen",
+]
 
 Normaliser: TypeAlias = tuple[jax.Array, jax.Array]
 
@@ -50,3 +62,15 @@ def probabilities(x: jax.Array, normaliser: Normaliser) -> tuple[jax.Array, jax.
     peak, rest = normaliser
     p = jnp.exp(widen(x) - peak) / (1 + rest)
     return p, jnp.where(p > 0.5, rest / (1 + rest), 1 - p)
+
+
+def sigmoid_and_slope(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """σ(x) and σ′(x) = σ(x)σ(−x), each with all its digits, from one exponential."""
+    e = jnp.exp(jnp.where(x > 0, -x, x))  # in (0, 1]
+    return jnp.where(x > 0, 1, e) / (1 + e), e / jnp.square(1 + e)
+
+
+def tanh_slope(x: jax.Array) -> jax.Array:
+    """4σ′(2x), which is 1 − tanh² x with the digits that near ±1 the difference has lost."""
+    _, slope = sigmoid_and_slope(2 * x)
+    return 4 * slope

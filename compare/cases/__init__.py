@@ -17,6 +17,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 
 
@@ -80,18 +81,10 @@ class Case:
         """The positional arguments, drawn anew from the seed (specs inside trees included)."""
         rng = np.random.default_rng([seed, *self.id.encode()])
 
-        def fill(arg):
-            match arg:
-                case Sample():
-                    return arg.draw(rng, scale)
-                case list() | tuple():
-                    return type(arg)(fill(a) for a in arg)
-                case dict():
-                    return {k: fill(a) for k, a in arg.items()}
-                case _:
-                    return arg
+        def fill(leaf):
+            return leaf.draw(rng, scale) if isinstance(leaf, Sample) else leaf
 
-        return tuple(fill(arg) for arg in self.args)
+        return jax.tree.map(fill, self.args)
 
     def __repr__(self) -> str:
         return f"<case {self.id}>"

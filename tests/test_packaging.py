@@ -128,7 +128,7 @@ def test_it_works_from_another_folder(editable, wheel, source, environment, tmp_
 # --- what is declared ----------------------------------------------------------------------------
 
 DISTRIBUTION = {"sklearn": "scikit-learn", "_pytest": "pytest"}
-OWN = {"handgrad", "corpus", "conftest"}
+OWN = {"handgrad", "corpus", "conftest", "tasks_of_a_test"}  # the last is written by a test
 
 
 def declared(*extras: str) -> set[str]:

@@ -9,7 +9,7 @@ import pytest
 
 import handgrad.manual
 from handgrad import manual, reference
-from handgrad.compare.cases import load
+from handgrad.compare.cases import TOPICS, load
 
 
 def missing(name, op, counterpart, cases):
@@ -73,14 +73,23 @@ def test_every_case_is_of_a_function_of_both_rooms_and_has_its_own_id():
         assert callable(getattr(reference, case.function)), case.id
 
 
-def test_rooms_have_the_same_names():
+@pytest.mark.parametrize("topic", TOPICS)
+def test_rooms_have_the_same_names(topic):
     """A reference function that no operation answers to would never be used."""
-    for topic in ("activations", "dense", "losses"):
-        names = [
-            importlib.import_module(f"handgrad.{room}.{topic}").__all__
-            for room in ("manual", "reference")
-        ]
-        assert names[0] == names[1] == sorted(names[0])
+    by_hand, plain = (
+        importlib.import_module(f"handgrad.{room}.{topic}") for room in ("manual", "reference")
+    )
+    assert by_hand.__all__ == sorted(by_hand.__all__)
+    # What is no operation has no derivative and needs no counterpart: the first weights of a net.
+    operations = [name for name in by_hand.__all__ if isinstance(vars(by_hand)[name], manual.Op)]
+    assert operations == plain.__all__
+
+
+def test_every_file_of_the_reference_with_operations_is_a_topic():
+    """Each file is verified as cases, save those that have tests of their own."""
+    apart = {"descent", "hypergradients", "optimizers", "schedules"}
+    files = {info.name for info in pkgutil.iter_modules(reference.__path__)}
+    assert files - apart == set(TOPICS)
 
 
 @manual.op

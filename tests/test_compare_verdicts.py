@@ -90,7 +90,6 @@ for name, place, spoil in (
     ("a constant added", 0, lambda g: g + 1e-9),
     ("a row missing", 1, lambda g: g.at[0].set(0)),
     ("rows reversed", 0, lambda g: g[::-1]),
-    ("rounded to single precision", 1, lambda g: g.astype(jnp.float32).astype(g.dtype)),
     ("rounded to bfloat16", 0, lambda g: g.astype(jnp.bfloat16).astype(g.dtype)),
     ("nan in one element", 0, lambda g: g.at[1, 1].set(jnp.nan)),
     ("inf in one element", 0, lambda g: g.at[1, 1].set(jnp.inf)),
@@ -98,6 +97,12 @@ for name, place, spoil in (
     ("clipped", 1, lambda g: jnp.clip(g, -0.1, 0.1)),
 ):
     wrong(f"layer: {name}", spoilt(layer_backward, place, spoil), layer, *LAYER)
+wrong(
+    "layer of float64: rounded to single precision",
+    spoilt(layer_backward, 1, lambda g: g.astype(jnp.float32).astype(g.dtype)),
+    layer,
+    *(np.float64(a) for a in LAYER),
+)
 wrong(
     "layer: no slope", functools.partial(layer_backward, slope=lambda h: 1 + 0 * h), layer, *LAYER
 )

@@ -1,0 +1,74 @@
+"""Recurrent nets near saturation, where 1 − h² has no digits left, and bad names."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from handgrad import manual, reference
+from handgrad.compare.cases import load
+
+CASES = {case.id: case for case in load() if case.topic == "recurrent" and not case.config}
+
+
+def rows_of_jacobian(f):
+    """Every gradient with a one-hot cotangent: (cotangents, arguments joined), jitted."""
+
+    @jax.jit
+    def run(*args):
+        y, vjp = jax.vjp(f, *args)
+        flat, unravel = ravel_pytree(y)
+        rows = jax.vmap(lambda dy: vjp(unravel(dy)))(jnp.eye(flat.size, dtype=flat.dtype))
+        return [row.reshape(flat.size, -1) for row in jax.tree.leaves(rows)]
+
+    return run
+
+
+def in_ulps(found, truth):
+    """The error of each gradient in float32 ulps of its element, or its root mean square."""
+    with np.errstate(under="ignore"):
+        scale = np.maximum(np.abs(truth), np.sqrt((truth**2).mean(-1, keepdims=True)))
+    kept = scale > 1e-30  # below, float32 underflows on the way
+    return np.where(kept, np.abs(found - truth) / np.where(kept, scale, 1) / 2.0**-23, 0).max(-1)
+
+
+def errors(f, args, movements=8):
+    """Of the float32 gradients, and of exact ones where the inputs are half an ulp aside."""
+    narrow = [None if a is None else np.float32(a) for a in args]
+    found = rows_of_jacobian(f)(*narrow)
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        exact = rows_of_jacobian(f)
+        wide = [None if a is None else np.float64(a) for a in narrow]
+        truth = [np.asarray(t) for t in exact(*wide)]
+        moved = [
+            exact(*[a if a is None else a * (1 + nudge(rng, a)) for a in wide])
+            for _ in range(movements)
+        ]
+    ours = [in_ulps(np.float64(a), t) for a, t in zip(found, truth, strict=True)]
+    moves = [[in_ulps(np.asarray(a), t) for a, t in zip(m, truth, strict=True)] for m in moved]
+    return np.stack(ours), np.max(moves, 0)
+
+
+def nudge(rng, a):
+    return rng.uniform(-1, 1, a.shape) * 2.0**-24
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_gradients_through_saturated_units_keep_their_digits(case):
+    """The error is little more than what half an ulp in the inputs would lead to."""
+    found, moved = errors(getattr(manual, case.function), case.draw(0, scale=2.0))
+    assert (found <= 4 * moved + 8).all()
+
+
+def test_autodiff_loses_them():
+    """So the test above has inputs that tell: 1 − h² out of a rounded h does not pass it."""
+    found, moved = errors(reference.rnn, CASES["recurrent.rnn"].draw(0, scale=2.0))
+    assert (found > 1000 * (4 * moved + 8)).any()
+
+
+def test_an_unknown_activation_is_named():
+    args = CASES["recurrent.rnn"].draw(0)
+    with pytest.raises(ValueError, match="activation must be one of tanh, relu; got 'tahn'"):
+        manual.rnn(*args, activation="tahn")
