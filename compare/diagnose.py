@@ -30,6 +30,7 @@ class Evidence:
     cotangents: Sequence[np.ndarray]
     by_hand: Callable[..., list]  # other cotangents, same sample -> gradients
     by_autodiff: Callable[..., list]
+    known: Sequence[tuple[str, np.ndarray]]  # what else there is to multiply by
     single_precision: bool  # the candidate computes in float32 or less somewhere
 
     def same(self, i: int, a: np.ndarray, b: np.ndarray) -> bool:
@@ -157,6 +158,24 @@ def _swapped(e: Evidence, i: int):
             return "swapped", f"is the one of {name}: cotangents returned in the wrong order?"
 
 
+def _multiple(e: Evidence, i: int):
+    """Right but for a factor that is at hand, such as a mask."""
+    h, g = e.hand[i], e.truth[i]
+    for name, value in [*zip(e.names, e.values, strict=True), *e.known]:
+        if value.size < 2 or value.dtype.kind not in "fib":
+            continue
+        v = value.astype(float)
+        while v.ndim < h.ndim and v.shape == h.shape[: v.ndim]:
+            v = v[..., None]
+        if v.ndim > h.ndim or any(a not in (1, b) for a, b in _trailing(v, h)):
+            continue
+        with np.errstate(all="ignore"):
+            if e.same(i, h * v, g):
+                return "operand", f"is the right one without the factor {name}: multiply by it"
+            if (v != 0).all() and e.same(i, h / v, g):
+                return "operand", f"is the right one times {name}: do not multiply by it"
+
+
 def _flipped(e: Evidence, i: int):
     h, g = e.hand[i], e.truth[i]
     axes = [a for a in range(h.ndim) if h.shape[a] > 1]
@@ -259,9 +278,13 @@ def _where(e: Evidence, i: int):
 
 
 RELATIONS: tuple[Callable, ...] = (
-    _not_finite, _zero, _cotangent, _factor, _transposed, _swapped, _flipped, _permuted, _shifted,
-    _reduced, _single, _where,
+    _not_finite, _zero, _cotangent, _factor, _transposed, _swapped, _multiple, _flipped, _permuted,
+    _shifted, _reduced, _single, _where,
 )  # fmt: skip
+
+
+def _trailing(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[int, int]]:
+    return zip(a.shape[::-1], b.shape[::-1], strict=False)
 
 
 def shape_mismatch(hand: np.ndarray, truth: np.ndarray) -> str:

@@ -101,7 +101,8 @@ class Examination:
 
         A kept one (it keeps its function alive, so the id is its own) is used only if tracing
         anew gives the very same program: a function that depends on a global that has changed
-        since is traced as it is now.
+        since is traced as it is now. Of the reference its forward tells, unless it holds a
+        derivative of its own.
         """
         p = self.problem
         key = (side, id(function), p.kind, p.tree, tuple(p.argnums or ()), p.signature())
@@ -109,20 +110,30 @@ class Examination:
         if kept is not None:
             row, verified = kept
             with contextlib.suppress(Exception):
-                if fingerprint(Program(row_function, *like)) == row.fingerprint:
+                if fingerprint(self._again(row, row_function)) == row.fingerprint:
                     _TRACED.move_to_end(key)
                     p.verified = list(verified)
                     return row, True
         row = Row(row_function, like, p.widened)
         if row.untraceable is not None:
             return row, True
-        row.fingerprint = fingerprint(row.single)
-        same = fingerprint(Program(row_function, *like)) == row.fingerprint
+        if side == "reference":
+            forward = Program(p.forward, *like[: len(p.variables)], widened=p.widened)
+            if not any("custom_vjp" in e.primitive.name for e in forward.equations()):
+                row.forward = forward
+        row.fingerprint = fingerprint(row.forward or row.single)
+        same = fingerprint(self._again(row, row_function)) == row.fingerprint
         if same and sum(x.size for x in like) < 2_000_000:
             _TRACED[key] = row, tuple(p.verified)
             while len(_TRACED) > _KEPT:
                 _TRACED.popitem(last=False)
         return row, same
+
+    def _again(self, row: Row, row_function: Callable) -> Program:
+        p = self.problem
+        if row.forward is None:
+            return Program(row_function, *row.like)
+        return Program(p.forward, *row.like[: len(p.variables)])
 
     def _start(self, cotangents: list) -> Run | None:
         if self.candidate.untraceable is not None:
@@ -257,20 +268,22 @@ class Examination:
         p = self.problem
         if p.kind != "function" or self.candidate.untraceable or not c.ok:
             return
-        n = len(p.variables)
+        n, outputs = len(p.variables), len(p.cotangent_shapes)
         row = [col[0] for col in c.rows.columns]
 
-        def gradient(function):
-            def loss(*values):
-                y = jax.tree.leaves(function(*p.rebuild(values[:n])))
-                return sum(
-                    jnp.sum(jnp.real(dy * jnp.sin(y[i])))
-                    for dy, i in zip(values[n:], p.inexact_outputs, strict=True)
-                )
+        def loss(*values):
+            y = jax.tree.leaves(p.candidate(*p.rebuild(values[:n])))
+            return sum(
+                jnp.sum(jnp.real(dy * jnp.sin(y[i])))
+                for dy, i in zip(values[n:], p.inexact_outputs, strict=True)
+            )
 
-            return Program(jax.grad(loss, tuple(p.verified)), *row, widened=p.widened)(*row)
-
-        hand, truth = gradient(p.candidate), gradient(p.reference)
+        hand = Program(jax.grad(loss, tuple(p.verified)), *row, widened=p.widened)(*row)
+        cotangents = [
+            dy * np.cos(y[0]) for dy, y in zip(row[n:], c.everything[:outputs], strict=True)
+        ]
+        gradients = self.reference.one([*row[:n], *cotangents])[outputs:]
+        truth = [gradients[i] for i in p.verified]
         for h, g, noise, i in zip(
             hand, truth, c.noise[-len(p.verified) :], p.verified, strict=True
         ):
@@ -291,7 +304,9 @@ class Examination:
         ]
         numerical = None
         with contextlib.suppress(Exception):
-            numerical = self.reference.numerical = self.reference.numerical or witness.Numerical(p)
+            reference = self.reference
+            reference.numerical = reference.numerical or witness.Numerical(p, reference.forward)
+            numerical = reference.numerical
         odd = (
             c.ok and numerical is not None and judge.reference_disagrees(c, p, numerical, self.seed)
         )

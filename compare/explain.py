@@ -4,17 +4,20 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from handgrad.compare.diagnose import VAGUE, Evidence, diagnose
+from handgrad.compare.interpret import Program
 from handgrad.compare.judge import Comparison, differs
-from handgrad.compare.mutate import Mutant, mend, mutants, substitutions
+from handgrad.compare.mutate import Bench, constants, mend, mutants, repeated, richer
 from handgrad.compare.paths import Cuts
 from handgrad.compare.problem import Problem, Row, name_of
 from handgrad.compare.report import Diagnosis
 
 MOST = 3  # explanations printed
-BUDGET = 3e9  # element operations spent on searching for a mend, and on cutting paths
+BUDGET = 1.5e9  # element operations spent on searching for a mend, and on cutting paths
 
 
 def explain(
@@ -62,8 +65,21 @@ def _evidence(
         cotangents=columns[n:],
         by_hand=by_hand,
         by_autodiff=by_autodiff,
+        known=_known(problem, columns),
         single_precision=candidate.narrow,
     )
+
+
+def _known(problem: Problem, columns: Sequence[np.ndarray]) -> list[tuple[str, np.ndarray]]:
+    """Arguments that are not differentiated: masks, weights."""
+    args = problem.rebuild(columns[: len(problem.variables)])
+    return [
+        (name, np.asarray(arg))
+        for i, (name, arg) in enumerate(zip(problem.names, args, strict=True))
+        if i not in {problem.variables[v].argument for v in problem.verified}
+        and isinstance(arg, np.ndarray | jax.Array)
+        and not jnp.issubdtype(arg.dtype, jax.dtypes.extended)
+    ]
 
 
 def _mends(problem: Problem, candidate: Row, c: Comparison, rows: list[int]) -> list[Diagnosis]:
@@ -72,17 +88,7 @@ def _mends(problem: Problem, candidate: Row, c: Comparison, rows: list[int]) -> 
         return []
     program = candidate.single
     names = [*(v.path for v in problem.variables), *("dy" for _ in problem.cotangent_shapes)]
-    cost = sum(
-        math.prod(getattr(v.aval, "shape", ())) + 3000
-        for eqn in program.equations()
-        for v in eqn.outvars
-    )
-    trials: list[Mutant] = list(
-        itertools.islice(
-            itertools.chain(mutants(program), substitutions(program, names)),
-            int(BUDGET / max(cost, 1)),
-        )
-    )
+    columns = [[col[r] for col in c.rows.columns] for r in rows]
 
     def agrees(row: int) -> Callable[[list[np.ndarray]], bool]:
         def ok(results: list[np.ndarray]) -> bool:
@@ -93,13 +99,38 @@ def _mends(problem: Problem, candidate: Row, c: Comparison, rows: list[int]) -> 
 
         return ok
 
-    columns = [[col[r] for col in c.rows.columns] for r in rows]
+    bench = Bench(
+        program,
+        [program.values(*column) for column in columns],
+        [agrees(r) for r in rows],
+        [g[rows[0]] for g in c.truth],
+    )
+    trials = itertools.islice(
+        itertools.chain(
+            mutants(program),
+            repeated(mutants(program)),
+            constants(bench),
+            richer(program, names),
+            repeated(richer(program, names)),
+        ),
+        int(BUDGET / _cost(program)),
+    )
+    found = mend(bench, trials)
     return [
         Diagnosis(
             "mend", "", f"{m.place or name_of(problem.candidate)}: {m.words}, and it is right"
         )
-        for m in mend(program, trials, columns, [agrees(r) for r in rows])
+        for m in found
     ]
+
+
+def _cost(program: Program) -> float:
+    """Element operations of one run, with what an equation costs besides."""
+    return 1 + sum(
+        (math.prod(getattr(v.aval, "shape", ())) + 3000) * step.repeats
+        for step in program.steps()
+        for v in step.eqn.outvars
+    )
 
 
 def _paths(problem: Problem, c: Comparison, split: int, rows: list[int]) -> list[Diagnosis]:

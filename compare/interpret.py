@@ -10,6 +10,7 @@ intermediate result passes through one place, the same evaluator gives
 A primitive without a rule here is compiled by JAX on the CPU, alone, once.
 """
 
+import collections
 import contextlib
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -61,6 +62,55 @@ class Program:
         with np.errstate(all="ignore"):
             return self._closed(self.jaxpr, args, after)
 
+    # --- one equation changed, and only what follows from it computed anew ---
+
+    def steps(self) -> list["_Step"]:
+        """The equations of the outermost jaxpr, those of nested ones not included."""
+        return self._prepare(self.jaxpr.jaxpr)
+
+    def values(self, *args: Any) -> dict[core.Var, Any]:
+        """Every value that the outermost jaxpr computes, by variable."""
+        values: dict[core.Var, Any] = {}
+        with np.errstate(all="ignore"):
+            self._run(*opened(self.jaxpr), args, None, values)
+        return values
+
+    def inputs(self, step: "_Step", values: dict[core.Var, Any]) -> list:
+        """The operands of an equation."""
+        return [v if v is not None else values[a] for v, a in step.inputs]
+
+    def redo(self, step: "_Step", inputs: list, after: After | None = None) -> list:
+        """The results of an equation with these operands."""
+        with np.errstate(all="ignore"):
+            return self._step(step, inputs, after)
+
+    def resume(
+        self, values: dict[core.Var, Any], changed: dict[int, Callable],
+        given: dict[core.Var, Any] | None = None,
+    ) -> list:  # fmt: skip
+        """What the program gives where some of its equations give something else.
+
+        changed: by number, `change(inputs, results, known) -> results`. given: other inputs.
+        """
+        new = dict(given or {})
+        known = collections.ChainMap(new, values)
+        with np.errstate(all="ignore"):
+            for index, step in enumerate(self.steps()):
+                change = changed.get(index)
+                stale = bool(new) and any(a in new for v, a in step.inputs if v is None)
+                if change is None and not stale:
+                    continue
+                inputs = [v if v is not None else known[a] for v, a in step.inputs]
+                outvars = step.eqn.outvars
+                results = self._step(step, inputs, None) if stale else [values[v] for v in outvars]
+                if change is not None:
+                    results = change(inputs, results, known)
+                new.update(zip(outvars, results, strict=True))
+        return [
+            _array(a.val, a.aval) if isinstance(a, core.Literal) else known[a]
+            for a in self.jaxpr.jaxpr.outvars
+        ]
+
     def equations(self) -> list[core.JaxprEqn]:
         """Every equation, those of nested jaxprs included."""
         return list(walk(self.jaxpr.jaxpr))
@@ -80,9 +130,13 @@ class Program:
     def _closed(self, closed: core.ClosedJaxpr, args: Sequence, after: After | None) -> list:
         return self._run(*opened(closed), args, after)
 
-    def _run(self, jaxpr: core.Jaxpr, consts: Sequence, args: Sequence, after) -> list:
+    def _run(
+        self, jaxpr: core.Jaxpr, consts: Sequence, args: Sequence, after: After | None,
+        values: dict[core.Var, Any] | None = None,
+    ) -> list:  # fmt: skip
         constant = getattr(after, "constant", _same)
-        values: dict[core.Var, Any] = dict(zip(jaxpr.invars, map(_array, args), strict=True))
+        values = {} if values is None else values
+        values.update(zip(jaxpr.invars, map(_array, args), strict=True))
         for var, value in zip(jaxpr.constvars, consts, strict=True):
             values[var] = constant(self._widen(_array(value)))
         for step in self._prepare(jaxpr):
@@ -212,6 +266,7 @@ class _Step:
         inner = [e.primitive.name for j in core.jaxprs_in_params(eqn.params) for e in walk(j)]
         self.draws = name in CALLS and any(n.startswith(RANDOM) for n in inner)
         self.work = eqn.params["length"] * len(inner) if name == "scan" else 0
+        self.repeats = max(1, self.work, len(inner))  # how many equations it stands for
 
 
 # --- control flow: primitives that hold jaxprs --------------------------------------------------

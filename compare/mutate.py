@@ -3,8 +3,8 @@
 A wrong derivation that one change makes right is *mended*: the change is the diagnosis. A right
 one that a change leaves right was not *exercised* there by the inputs: coverage.
 
-The interpreter runs the traced backward with one equation's operands or result changed; nothing
-is compiled.
+The interpreter computes anew what follows from the changed equation, and nothing is compiled.
+What changes there are stands in `mutations`.
 """
 
 import dataclasses
@@ -18,93 +18,136 @@ from jax.extend import core
 
 from handgrad.compare import primitives
 from handgrad.compare.interpret import CALLS, CONTROL, Program
+from handgrad.compare.mutations import (
+    REPEATING,
+    TRANSPARENT,
+    Change,
+    Values,
+    applied,
+    changes,
+    combined,
+    is_float,
+    is_value,
+    replaced,
+)
 from handgrad.compare.source import Place, place
 
-Values = dict[core.Var, np.ndarray]  # what has been computed before the equation
-Change = Callable[[list, list, Values], list]  # operands, results, values -> results
+Offers = Callable[[core.JaxprEqn, Sequence[core.Var], dict], Iterator[tuple[str, Change]]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Mutant:
-    """One change of one equation."""
+    """One change of one equation, or of all those that a line makes again and again."""
 
-    eqn: core.JaxprEqn
+    at: dict[int, tuple[core.JaxprEqn, Change]]  # by the equation of the outermost jaxpr
     words: str  # "negate `d.mean(-1)`"
-    change: Change
     place: Place | None
+    of: tuple[core.Var, Callable] | None = None  # or of something that it closes over
 
-    def run(self, program: Program, values: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The program's results with this change."""
+    def run(self, program: Program, values: Values) -> list[np.ndarray]:
+        """The program's results with this change; `values` are those of `program.values`."""
+        given = {self.of[0]: self.of[1](values[self.of[0]])} if self.of else None
+        return program.resume(values, {top: self._changed(program, top) for top in self.at}, given)
 
-        known: Values = dict(zip(program.jaxpr.jaxpr.invars, values, strict=True))
+    def _changed(self, program: Program, top: int) -> Callable:
+        eqn, change = self.at[top]
+        step = program.steps()[top]
 
-        def after(eqn, inputs, results):
-            if eqn is self.eqn:
-                results = self.change(inputs, results, known)
-            known.update(zip(eqn.outvars, results, strict=True))
-            return results
+        def results(inputs: list, plain: list, known: Values) -> list:
+            if step.eqn is eqn:
+                return change(inputs, plain, known)
+            known = dict(known)
 
-        return program(*values, after=after)
+            def after(inner, inputs, results):
+                known.update((v, x) for v, x in zip(inner.invars, inputs, strict=True) if _var(v))
+                if inner is eqn:
+                    results = change(inputs, results, known)
+                known.update(zip(inner.outvars, results, strict=True))
+                return results
+
+            return program.redo(step, inputs, after)
+
+        return results
 
     def __str__(self) -> str:
         return f"{self.place}: {self.words}" if self.place else self.words
 
 
 def mutants(program: Program) -> Iterator[Mutant]:
-    """Every change worth trying, in the order of the program."""
-    yield from _of(program.jaxpr.jaxpr, None, _changes)
+    """Every change of an equation by itself, in the order of the program."""
+    return _every(program, lambda eqn, before, called: changes(eqn))
 
 
-def substitutions(program: Program, names: Sequence[str]) -> Iterator[Mutant]:
-    """Every operand replaced by another value of its shape: a stale or neighbouring residual.
+def richer(program: Program, names: Sequence[str]) -> Iterator[Mutant]:
+    """More that may be wrong: a function left out or mistaken, a factor, a term, an operand.
 
     names: of the program's inputs.
     """
-    called = dict(zip(program.jaxpr.jaxpr.invars, names, strict=True))
-
-    def changes(eqn: core.JaxprEqn, before: Sequence[core.Var]) -> Iterator[tuple[str, Change]]:
-        name = eqn.primitive.name
-        if name not in primitives.RULES or name in _TRANSPARENT:
-            return
-        for k, old in enumerate(eqn.invars):
-            if not isinstance(old, core.Var) or not _float(old):
-                continue
-            for new in before:
-                if new is not old and _float(new) and _shape(new) == _shape(old):
-                    words = f"use `{called.get(new, '?')}` for `{called.get(old, 'it')}` in @"
-                    yield words, _replace(eqn, k, new)
-
-    yield from _of(program.jaxpr.jaxpr, None, changes, called)
+    yield from _indices(program)
+    for offers in (applied, replaced, combined):
+        yield from _every(program, offers, names)
 
 
-def _replace(eqn: core.JaxprEqn, k: int, new: core.Var) -> Change:
-    def change(inputs, results, known):
-        operands = [known[new] if j == k else x for j, x in enumerate(inputs)]
-        return [primitives.RULES[eqn.primitive.name](*operands, **eqn.params)]
+def _indices(program: Program) -> Iterator[Mutant]:
+    """Integers that it closes over, one more or less: indices are no variables."""
+    for var in program.jaxpr.jaxpr.constvars:
+        if jnp.issubdtype(getattr(var.aval, "dtype", np.bool_), np.integer):
+            users = [s.eqn for s in program.steps() if var in s.eqn.invars]
+            where = place(users[0]) if users else None
+            for step, word in ((1, "more"), (-1, "less")):
+                words = f"take one {word} than the indices in `{where.text if where else '?'}`"
+                yield Mutant({}, words, where, (var, lambda x, s=step: x + s))
 
-    return change
+
+def repeated(trials: Iterable[Mutant]) -> Iterator[Mutant]:
+    """The same change wherever one expression has made an equation, as in an unrolled loop."""
+    groups: dict[Any, list[Mutant]] = {}
+    for mutant in trials:
+        groups.setdefault((mutant.place, mutant.words), []).append(mutant)
+    for (where, words), members in groups.items():
+        at = {top: change for m in members for top, change in m.at.items()}
+        if len(at) > 1:
+            yield Mutant(at, f"{words}, every time", where)
+
+
+def _every(program: Program, offers: Offers, names: Sequence[str] = ()) -> Iterator[Mutant]:
+    jaxpr = program.jaxpr.jaxpr
+    called = dict(zip(jaxpr.invars, names, strict=False))
+    called |= {v: "a constant" for v in jaxpr.constvars}
+    before = [v for v in (*jaxpr.invars, *jaxpr.constvars) if is_value(v)]
+    used = _used(jaxpr)
+    for top, step in enumerate(program.steps()):
+        yield from _of(top, step.eqn, None, offers, before, used, called)
 
 
 def _of(
-    jaxpr: core.Jaxpr, around: Place | None, changes: Callable, called: dict | None = None
-) -> Iterator[Mutant]:
-    before = [v for v in jaxpr.invars if _float(v)]
-    used = {v for eqn in jaxpr.eqns for v in eqn.invars if isinstance(v, core.Var)}
-    used |= {v for v in jaxpr.outvars if isinstance(v, core.Var)}
-    for eqn in jaxpr.eqns:
-        where = place(eqn) or around
-        name = eqn.primitive.name
-        if name in CONTROL and not _library(eqn):
-            for inner in core.jaxprs_in_params(eqn.params):
-                yield from _of(inner, where, changes, called)
-        if not any(v in used and _float(v) for v in eqn.outvars):
-            continue
+    top: int, eqn: core.JaxprEqn, around: Place | None, offers: Offers, before: list, used: set,
+    called: dict,
+) -> Iterator[Mutant]:  # fmt: skip
+    """The mutants of one equation and of those nested in it; it then stands in `before`."""
+    where = place(eqn) or around
+    name = eqn.primitive.name
+    if name in CONTROL and not _library(eqn):
+        for inner in core.jaxprs_in_params(eqn.params):
+            inside, inner_used = [v for v in inner.invars if is_value(v)], _used(inner)
+            for nested in inner.eqns:
+                yield from _of(top, nested, where, offers, inside, inner_used, called)
+    if any(v in used for v in eqn.outvars):
         text = where.text if where else name
-        for words, change in changes(eqn, before):
-            yield Mutant(eqn, words.replace("@", f"`{text}`"), _safely(change, eqn), where)
-        if called is not None:
-            called.update((v, where.name if where else name) for v in eqn.outvars)
-        before = [*before, *eqn.outvars] if name not in _TRANSPARENT else before
+        for words, change in offers(eqn, before, called):
+            yield Mutant({top: (eqn, _safely(change))}, words.replace("@", f"`{text}`"), where)
+    called.update((v, where.name if where else name) for v in eqn.outvars)
+    if name not in REPEATING:
+        before += [v for v in eqn.outvars if is_value(v)]
+
+
+def _var(atom: Any) -> bool:
+    return isinstance(atom, core.Var)
+
+
+def _used(jaxpr: core.Jaxpr) -> set:
+    atoms = [*(a for eqn in jaxpr.eqns for a in eqn.invars), *jaxpr.outvars]
+    return {a for a in atoms if _var(a)}
 
 
 def _library(eqn: core.JaxprEqn) -> bool:
@@ -118,138 +161,15 @@ def _library(eqn: core.JaxprEqn) -> bool:
     return mine is None or theirs is None or (mine.file, mine.line) == (theirs.file, theirs.line)
 
 
-def _shape(v: Any) -> tuple[int, ...]:
-    return tuple(getattr(v.aval, "shape", ()))
-
-
-def _float(v: Any) -> bool:
-    return jnp.issubdtype(getattr(v.aval, "dtype", np.int32), jnp.floating)
-
-
-def _changes(eqn: core.JaxprEqn, _: Sequence[core.Var]) -> Iterator[tuple[str, Change]]:
-    """(words with @ for the expression, change)."""
-    name, params = eqn.primitive.name, eqn.params
-    shape, size = _shape(eqn.outvars[0]), math.prod(_shape(eqn.outvars[0]))
-    one = len(eqn.outvars) == 1
-    floats = [i for i, v in enumerate(eqn.invars) if _float(v)]
-    if name in _TRANSPARENT:
-        return
-    if one:
-        yield "negate @", lambda i, r, k: [-r[0]]
-        yield "leave out @", lambda i, r, k: [np.zeros_like(r[0])]
-        yield "double @", lambda i, r, k: [2 * r[0]]
-        yield "halve @", lambda i, r, k: [r[0] / 2]
-        if len(shape) >= 2 and shape[-1] == shape[-2] > 1:
-            yield "transpose @", lambda i, r, k: [np.swapaxes(r[0], -1, -2)]
-    if name in ("add", "sub", "add_any") and len(floats) == 2:
-        yield "take the first term of @ alone", lambda i, r, k: [_as(i[0], r[0])]
-        sign = -1.0 if name == "sub" else 1.0
-        yield "take the second term of @ alone", lambda i, r, k: [_as(sign * i[1], r[0])]
-        yield (
-            ("add instead of subtracting in @", lambda i, r, k: [i[0] + i[1]])
-            if name == "sub"
-            else ("subtract instead of adding in @", lambda i, r, k: [i[0] - i[1]])
-        )
-    if name in ("mul", "div"):
-        literal = [isinstance(v, core.Literal) for v in eqn.invars]
-        yield "drop the second factor of @", lambda i, r, k: [_as(i[0], r[0])]
-        if name == "mul":
-            yield "drop the first factor of @", lambda i, r, k: [_as(i[1], r[0])]
-            yield "divide instead of multiplying in @", lambda i, r, k: [i[0] / i[1]]
-            if not any(literal):
-                yield "square the first factor of @", lambda i, r, k: [i[0] * r[0]]
-                yield "square the second factor of @", lambda i, r, k: [i[1] * r[0]]
-        else:
-            yield "multiply instead of dividing in @", lambda i, r, k: [i[0] * i[1]]
-            yield "divide twice in @", lambda i, r, k: [r[0] / i[1]]
-            yield "take the reciprocal of @", lambda i, r, k: [1 / r[0]]
-    if name in ("integer_pow", "square"):
-        power = params.get("y", 2)
-        yield "raise to one power less in @", lambda i, r, k: [i[0] ** float(power - 1)]
-        yield "raise to one power more in @", lambda i, r, k: [i[0] ** float(power + 1)]
-    if name in ("rsqrt", "sqrt"):
-        yield "square @", lambda i, r, k: [r[0] ** 2]
-        yield "cube @", lambda i, r, k: [r[0] ** 3]
-    if name in _UNARY:
-        yield "leave out the function in @", lambda i, r, k: [i[0]]
-    if name == "reduce_sum":
-        n = math.prod(_shape(eqn.invars[0])) // max(1, size)
-        if n > 1:
-            yield f"divide @ by {n} (mean for sum)", lambda i, r, k: [r[0] / n]
-            yield f"multiply @ by {n} (sum for mean)", lambda i, r, k: [r[0] * n]
-            yield "take one element for the sum in @", lambda i, r, k: [_one(i[0], params["axes"])]
-    if name == "dot_general":
-        for k in (0, 1):
-            a = _shape(eqn.invars[k])
-            if len(a) >= 2 and a[-1] == a[-2] > 1:
-                yield (
-                    f"transpose the {'second' if k else 'first'} matrix in @",
-                    _redo(
-                        eqn,
-                        lambda i, n=k: [
-                            np.swapaxes(x, -1, -2) if j == n else x for j, x in enumerate(i)
-                        ],
-                    ),
-                )
-    if name == "select_n" and len(eqn.invars) == 3:
-        yield "swap the two cases of @", lambda i, r, k: [np.where(i[0], i[1], i[2])]
-        yield "take the second case of @ everywhere", lambda i, r, k: [i[1]]
-        yield "take the first case of @ everywhere", lambda i, r, k: [i[2]]
-    if name in ("scan", "rev", "slice", "concatenate", "pad", "dynamic_slice", "split"):
-        for step, word in ((1, "later"), (-1, "earlier")):
-            yield f"shift @ one step {word}", lambda i, r, k, s=step: [_shift(x, s) for x in r]
-    if name == "scan":
-        yield "reverse the direction of @", _redo_scan(eqn)
-    if name in ("rev",):
-        yield "do not reverse in @", lambda i, r, k: [i[0]]
-
-
-_TRANSPARENT = {
-    "broadcast_in_dim", "reshape", "squeeze", "expand_dims", "convert_element_type", "copy",
-    "stop_gradient", "optimization_barrier",
-}  # fmt: skip
-_UNARY = {
-    "exp", "log", "tanh", "logistic", "sin", "cos", "sqrt", "rsqrt", "log1p", "expm1", "abs",
-    "sign", "erf", "square",
-}  # fmt: skip
-
-
-def _as(x: np.ndarray, like: np.ndarray) -> np.ndarray:
-    return np.broadcast_to(x, like.shape)
-
-
-def _one(x: np.ndarray, axes: Sequence[int]) -> np.ndarray:
-    return x[tuple(0 if a in axes else slice(None) for a in range(x.ndim))]
-
-
-def _shift(x: np.ndarray, step: int) -> np.ndarray:
-    if x.ndim == 0 or x.shape[0] < 2:
-        return x
-    out = np.roll(x, step, 0)
-    out[0 if step > 0 else -1] = 0
-    return out
-
-
-def _redo(eqn: core.JaxprEqn, operands: Callable[[list], list]) -> Change:
-    return lambda i, r, known: [primitives.RULES[eqn.primitive.name](*operands(i), **eqn.params)]
-
-
-def _redo_scan(eqn: core.JaxprEqn) -> Change:
-    """Run the loop the other way round."""
-
-    def change(inputs, results, known):
-        program = Program(lambda *x: x, 0.0)
-        return CONTROL["scan"](program, eqn, inputs, None, reverse=not eqn.params["reverse"])
-
-    return change
-
-
-def _safely(change: Change, eqn: core.JaxprEqn) -> Change:
+def _safely(change: Change) -> Change:
     """Keep the shapes: a change that does not fit leaves the results as they are."""
 
     def run(inputs, results, known):
+        if not all(isinstance(r, np.ndarray | np.generic) for r in results):
+            return results  # random keys
         try:
-            changed = change(inputs, results, known)
+            with np.errstate(all="ignore"):
+                changed = change(inputs, results, known)
         except (ValueError, IndexError, TypeError, KeyError, primitives.Unsupported):
             return results
         if any(np.shape(c) != np.shape(r) for c, r in zip(changed, results, strict=True)):
@@ -270,25 +190,106 @@ class Mend:
     words: str
 
 
-def mend(
-    program: Program,
-    trials: Iterable[Mutant],
-    rows: Sequence[Sequence[np.ndarray]],
-    agrees: Sequence[Callable[[list[np.ndarray]], bool]],
-    most: int = 3,
-) -> list[Mend]:
-    """The single changes with which the program's results agree with the truth on every row.
+@dataclasses.dataclass
+class Bench:
+    """A wrong derivation with inputs at which it is wrong, and a test of what would be right."""
 
-    agrees: for each row, whether results are the true ones to the noise. Equal suggestions on
-    one line are merged, the first kept.
+    program: Program
+    values: list[Values]  # of every row
+    agrees: Sequence[Callable[[list[np.ndarray]], bool]]  # row by row, to the noise
+    truth: list[np.ndarray]  # at the first row
+
+    def mended(self, mutant: Mutant) -> bool:
+        return all(
+            ok(mutant.run(self.program, values))
+            for values, ok in zip(self.values, self.agrees, strict=True)
+        )
+
+
+def mend(bench: Bench, trials: Iterable[Mutant], most: int = 3, more: int = 200) -> list[Mend]:
+    """The single changes that make it right; equal suggestions on one line are merged.
+
+    After the first that does, `more` others are tried at most.
     """
     found: dict[Any, Mend] = {}
     for mutant in trials:
+        if found:
+            more -= 1
+            if more < 0:
+                break
         key = (mutant.place.file, mutant.place.line) if mutant.place else mutant.words
-        if key in found:
-            continue
-        if all(ok(mutant.run(program, row)) for row, ok in zip(rows, agrees, strict=True)):
+        if key not in found and bench.mended(mutant):
             found[key] = Mend(mutant.place, mutant.words)
             if len(found) >= most:
                 break
     return list(found.values())
+
+
+def constants(bench: Bench) -> Iterator[Mutant]:
+    """A factor or a term that an equation lacks, solved for; the mend is still to be tested."""
+    program, values = bench.program, bench.values[0]
+    used = _used(program.jaxpr.jaxpr)
+    hand = [values[v] for v in program.jaxpr.jaxpr.outvars if _var(v)]
+    if len(hand) != len(bench.truth):
+        return
+    for top, step in enumerate(program.steps()):
+        out = step.eqn.outvars
+        if len(out) != 1 or out[0] not in used or not is_float(out[0]):
+            continue
+        if step.eqn.primitive.name in TRANSPARENT:
+            continue
+        where = place(step.eqn)
+        text = where.text if where else step.eqn.primitive.name
+        for words, change, start in (
+            ("multiply `{}` by {}", lambda r, c: r * c, 1.0),
+            ("add {1} to `{0}`", lambda r, c: r + c, 0.0),
+        ):
+
+            def results(c: float, top=top, out=out, change=change) -> np.ndarray:
+                new = change(values[out[0]], c)
+                return _flat(program.resume(values, {top: lambda i, r, k: [new]}))
+
+            c = _solve(results, _flat(bench.truth), start)
+            if c is not None:
+                solved = _safely(lambda i, r, k, c=c, change=change: [change(r[0], c)])
+                yield Mutant({top: (step.eqn, solved)}, words.format(text, _number(c)), where)
+
+
+def _flat(results: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.ravel(r) for r in results]) if results else np.zeros(0)
+
+
+def _solve(results: Callable[[float], np.ndarray], truth: np.ndarray, start: float) -> float | None:
+    """c with results(c) = truth, by Gauss and Newton; None as soon as it does not converge."""
+    c, here = start, results(start)
+    gap = np.linalg.norm(here - truth)
+    for _ in range(25):
+        h = 1e-6 * max(abs(c), 1e-3)
+        slope = (results(c + h) - here) / h
+        square = float(np.vdot(slope, slope).real)
+        if not math.isfinite(square) or square == 0:
+            return None
+        step = float(np.vdot(slope, truth - here).real) / square
+        if abs(step) <= 1e-14 * max(abs(c), 1e-3):
+            return c
+        c += step
+        here = results(c)
+        now = np.linalg.norm(here - truth)
+        if not now < 0.7 * gap:
+            return c if now <= 1e-9 * np.linalg.norm(truth) else None
+        gap = now
+    return c
+
+
+def _number(c: float) -> str:
+    """c, and what it may be: a fraction, or the root of one."""
+    for power, form in ((1, "{}"), (2, "√({})")):
+        for d in range(1, 65):
+            n = abs(c) ** power * d
+            if 1 <= round(n) <= 64 and abs(n - round(n)) < 1e-9 * n:
+                fraction = f"{round(n)}/{d}" if d > 1 else f"{round(n)}"
+                sign = "-" if c < 0 else ""
+                return (
+                    f"{c:.10g}" if d == 1 == power else f"{c:.10g} = {sign}{form.format(fraction)}"
+                )
+    return f"{c:.10g}"

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from handgrad.compare.interpret import CALLS, opened, scan_layout
+from handgrad.compare.interpret import CALLS, Program, opened, scan_layout
 from handgrad.compare.problem import Batched, Problem
 from handgrad.compare.source import Place, place
 
@@ -47,7 +47,8 @@ class Cuts:
             np.zeros(s, complex if jnp.issubdtype(d, jnp.complexfloating) else float)
             for s, d in zip(problem.cotangent_shapes, problem.cotangent_dtypes, strict=True)
         ]
-        self._batched = Batched(self._row, [np.zeros(()), *values, *dys], problem.widened)
+        like = [np.zeros(()), *values, *dys]
+        self._batched = Batched(Program(self._row, *like, widened=problem.widened), like)
 
     def _row(self, cut: Any, *columns: Any) -> list:
         n = len(self.problem.variables)

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import jaxpr_as_fun
 
 from handgrad.compare.interpret import Program
 
@@ -377,6 +378,7 @@ class Row:
         self.function, self.like = function, list(like)
         self.fingerprint: Any = None
         self.numerical: Any = None
+        self.forward: Program | None = None  # of the reference, traced without its derivative
         self.untraceable: str | None = None
         self.unbatchable: str | None = None
         try:
@@ -389,7 +391,7 @@ class Row:
             return
         self.shapes = [tuple(v.aval.shape) for v in self.single.jaxpr.jaxpr.outvars]
         try:
-            self.batched = Batched(function, self.like, widened)
+            self.batched = Batched(self.single, self.like)
         except Exception as error:
             self.unbatchable = summary(error)
 
@@ -440,12 +442,13 @@ def summary(error: BaseException) -> str:
 
 
 class Batched:
-    """A function of rows, traced once under vmap for a fixed number of them."""
+    """A traced function of rows, under vmap for a fixed number of them."""
 
-    def __init__(self, function: Callable, like: Sequence[np.ndarray], widened: Iterable = ()):
+    def __init__(self, single: Program, like: Sequence[np.ndarray]):
         self.size = int(min(16, max(1, 1_000_000 // max(1, sum(x.size for x in like)))))
         stacked = [np.broadcast_to(x, (self.size, *x.shape)) for x in like]
-        self.program = Program(jax.vmap(function), *stacked, widened=widened)
+        function = jax.vmap(jaxpr_as_fun(single.jaxpr))  # cheaper than the function traced again
+        self.program = Program(function, *stacked, widened=single.widened)
 
     def __call__(
         self, columns: Sequence[np.ndarray], noise: Callable[[int], Any] | None = None

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from handgrad.compare import primitives
-from handgrad.compare.interpret import NotAnalytic
+from handgrad.compare.interpret import NotAnalytic, Program
 from handgrad.compare.primitives import STEP
 from handgrad.compare.problem import Batched, Problem, Row
 
@@ -185,9 +185,10 @@ def floors(
 class Numerical:
     """Derivatives of the reference's forward without any differentiation rule."""
 
-    def __init__(self, problem: Problem):
-        self.problem = problem
-        self.program = Batched(problem.forward, problem.values(), problem.widened)
+    def __init__(self, problem: Problem, forward: Program | None = None):
+        values = problem.values()
+        forward = forward or Program(problem.forward, *values, widened=problem.widened)
+        self.program = Batched(forward, values)
         self.method = "complex step" if self._analytic() else "Ridders"
         narrow = self.program.program.narrow()
         self.error = max(1e-10, 64 * narrow) if narrow else 1e-10

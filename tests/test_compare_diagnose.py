@@ -38,6 +38,7 @@ def found(hand, truth, values=None, by_hand=None, by_autodiff=None, dy=DY, singl
     with np.errstate(invalid="ignore"):
         wrong = [~(np.abs(h - g) <= n) for h, g, n in zip(hands, truths, noise, strict=True)]
     evidence = Evidence(
+        known=(),
         names=["x", "w", "b"][: len(truths)], values=values, hand=hands, truth=truths, noise=noise,
         wrong=wrong, cotangents=[dy], by_hand=by_hand or linear(hands),
         by_autodiff=by_autodiff or linear(truths), single_precision=single,
