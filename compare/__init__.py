@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from handgrad.compare.declare import backward_of, gradient_of, same_as
     from handgrad.compare.derivation import Derivation, DerivationMismatch, DerivationReport
     from handgrad.compare.errata import errata_table
+    from handgrad.compare.optimizer import check_optimizer, declare_optimizer
     from handgrad.compare.report import GradientMismatch, Report
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
     "check",
     "check_backward",
     "check_gradient",
+    "check_optimizer",
+    "declare_optimizer",
     "errata_table",
     "examine",
     "examine_all",
@@ -45,6 +48,8 @@ _HOME = {
     "check": "check",
     "check_backward": "check",
     "check_gradient": "check",
+    "check_optimizer": "optimizer",
+    "declare_optimizer": "optimizer",
     "errata_table": "errata",
     "examine": "check",
     "examine_all": "claims",

@@ -113,6 +113,10 @@ def _add_list(commands: Any) -> None:
     )
     listing.set_defaults(command=_list, jobs=1, timeout=TIMEOUT, memory=None)
     _add_selection(listing)
+    listing.add_argument(
+        "--markdown", action="store_true",
+        help="a Markdown table instead, by topic: the functions, and how many cases they have",
+    )  # fmt: skip
 
 
 def _add_show(commands: Any) -> None:
@@ -304,7 +308,8 @@ def _list(options: argparse.Namespace) -> int:
     with _pool(options) as pool:
         items, unusable = selection.select(options, pool)
     if items:
-        console.output().print(console.list_table(items))
+        table = console.markdown_table if options.markdown else console.list_table
+        console.output().print(table(items))
     return USAGE if unusable else RIGHT
 
 

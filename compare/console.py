@@ -26,6 +26,7 @@ __all__ = [
     "errata",
     "inaccuracy",
     "list_table",
+    "markdown_table",
     "output",
     "report",
     "summary",
@@ -233,6 +234,21 @@ def list_table(items: Sequence[Item]) -> Table:
         room = "manual." if item.origin == CASES else ""
         table.add_row(item.id, room + item.function, item.sample)
     return table
+
+
+def markdown_table(items: Sequence[Item]) -> str:
+    """One row a topic: its functions, or the names of its derivations, and how many cases."""
+    of_sources = all(item.origin == SOURCES for item in items)
+    kind = "derivations" if of_sources else "functions"
+    lines = [f"| topic | {kind} | cases |", "| --- | --- | ---: |"]
+    for topic in dict.fromkeys(item.topic for item in items):
+        mine = [item for item in items if item.topic == topic]
+        names = [
+            item.id.removeprefix(f"{topic}.") if of_sources else f"`{item.function}`"
+            for item in mine
+        ]
+        lines.append(f"| {topic} | {', '.join(dict.fromkeys(names))} | {len(mine)} |")
+    return "\n".join(lines)
 
 
 def errata(table: Iterable["Erratum"]) -> Text:

@@ -200,7 +200,7 @@ class Program:
         if id(eqn) not in self._compiled:
             self._compiled[id(eqn)] = self._alone(eqn)
         inputs = [
-            x if _is_key(x) else x.astype(a.aval.dtype)
+            x if _is_key(x) else x.astype(_dtype(a))
             for x, a in zip(inputs, eqn.invars, strict=True)
         ]
         return [_array(r) for r in self._compiled[id(eqn)](inputs)]

@@ -3,14 +3,16 @@
 import contextlib
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
 
 try:  # private, and without a public name; without it, only `constants_apart` is void
-    from jax._src import dtypes as _dtypes
+    from jax._src import dtypes
 except ImportError:
-    _dtypes = None
+    dtypes = None
+_dtypes: Any = dtypes
 
 
 @contextlib.contextmanager

@@ -17,7 +17,6 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 
 
@@ -81,10 +80,20 @@ class Case:
         """The positional arguments, drawn anew from the seed (specs inside trees included)."""
         rng = np.random.default_rng([seed, *self.id.encode()])
 
-        def fill(leaf):
-            return leaf.draw(rng, scale) if isinstance(leaf, Sample) else leaf
+        def fill(arg):
+            match arg:
+                case Sample():
+                    return arg.draw(rng, scale)
+                case tuple() if hasattr(arg, "_fields"):
+                    return type(arg)(*map(fill, arg))
+                case list() | tuple():
+                    return type(arg)(map(fill, arg))
+                case dict():
+                    return {k: fill(a) for k, a in arg.items()}
+                case _:
+                    return arg
 
-        return jax.tree.map(fill, self.args)
+        return tuple(map(fill, self.args))
 
     def __repr__(self) -> str:
         return f"<case {self.id}>"
