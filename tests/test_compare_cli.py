@@ -317,6 +317,22 @@ def test_list_names_every_case_once_without_importing_jax():
     assert len(set(names)) == len(names)
 
 
+def test_list_in_markdown_has_one_row_a_topic():
+    items = [
+        Item("dense.affine", "dense", "affine", ""),
+        Item("dense.affine[no bias]", "dense", "affine", ""),
+        Item("losses.mse", "losses", "mse", ""),
+    ]
+    assert console.markdown_table(items).splitlines() == [
+        "| topic | functions | cases |",
+        "| --- | --- | ---: |",
+        "| dense | `affine` | 2 |",
+        "| losses | `mse` | 1 |",
+    ]
+    derivation = Item("neurons.N3 sigmoid", "neurons", "", "6 lines", suite.SOURCES)
+    assert "| neurons | N3 sigmoid | 1 |" in console.markdown_table([derivation])
+
+
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["check", "--help"], []])
 def test_help_and_version_import_nothing_heavy(words):
     program = (

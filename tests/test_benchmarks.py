@@ -1,0 +1,106 @@
+"""The benchmark of the checker measures what it says; its figures are not held against anything."""
+
+import importlib.util
+import pathlib
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from handgrad.compare import cases
+
+FOLDER = pathlib.Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    spec = importlib.util.spec_from_file_location("check_speed", FOLDER / "check_speed.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def case_of(name):
+    return next(case for case in cases.load() if case.id == name)
+
+
+@pytest.mark.parametrize(
+    ("name", "leaf", "index"), [("dense.affine", 1, (4, 2)), ("networks.mlp", 2, (1, 0))]
+)
+def test_one_element_is_wrong_by_a_billionth(bench, name, leaf, index):
+    case = case_of(name)
+    with jax.enable_x64(True):
+        args = jax.tree.map(jax.numpy.asarray, case.draw())
+        dy = jax.numpy.ones_like(getattr(bench.manual, case.function)(*args, **case.config))
+        right, wrong = (
+            [np.asarray(x) for x in jax.tree.leaves(backward(*args, dy))]
+            for backward in (bench.backward_of(case), bench.backward_of(case, leaf, index))
+        )
+    for k, (a, b) in enumerate(zip(right, wrong, strict=True)):
+        differing = np.argwhere(a != b).tolist()
+        assert differing == ([list(index)] if k == leaf else [])
+    assert wrong[leaf][index] / right[leaf][index] - 1 == pytest.approx(1e-9, rel=1e-6)
+
+
+def test_false_alarms_are_counted_and_named(bench, monkeypatch, capsys):
+    def examine(item, seed, scale):
+        right = item.topic != "dense" or scale != 1
+        return bench.suite.Verdict("right" if right else "wrong", "")
+
+    monkeypatch.setattr(bench.suite, "examine", examine)
+    assert bench.main(["--only", "alarms", "--samples", "400"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    found = {line.split(" | ")[0]: line.split(" | ")[1] for line in lines if "false" in line}
+    counted = [int(cell.split()[2].rstrip("(")) for cell in found.values()]
+    assert sum(counted) == 400
+    tiny, middle, large = found.values()
+    assert (tiny[0], large[0]) == ("0", "0")
+    assert "dense.affine" in middle
+    assert not middle.startswith("0 ")
+
+
+def test_a_planted_error_that_nobody_finds_is_missed(bench, monkeypatch, capsys):
+    class Blind:
+        ok, gradients = True, ()
+
+    monkeypatch.setattr(bench, "examine", lambda *args, **options: Blind)
+    case = case_of("dense.affine")
+    monkeypatch.setattr(bench.cases, "load", lambda: [case])
+    assert bench.main(["--only", "planted"]) == 0
+    out = capsys.readouterr().out
+    assert "| 0 of 3 (dense.affine, gradient 0 at [" in out
+    assert "found wrong | 0 |" in out
+
+
+def test_the_layers_are_new_each_time(bench):
+    """New functions and shapes: nothing that a check remembers can serve the next."""
+    for layer in bench.LAYERS:
+        (_, *old, small), (_, *new, large) = (
+            layer(more, np.random.default_rng(0)) for more in (0, 1)
+        )
+        assert not set(map(id, old)) & set(map(id, new))
+        shapes = [[np.shape(leaf) for leaf in jax.tree.leaves(args)] for args in (small, large)]
+        assert shapes[0] != shapes[1]
+
+
+def test_the_time_of_a_wrong_verdict_is_not_given(bench):
+    how, backward, plain, args = bench.layer_norm(0, np.random.default_rng(0))
+    assert bench.seconds(lambda: bench.examine(backward, plain, *args, **how)) > 0
+    with pytest.raises(SystemExit, match="the gradient is wrong for x"):
+        bench.seconds(
+            lambda: bench.examine(
+                lambda *args: (2 * backward(*args)[0], *backward(*args)[1:]), plain, *args, **how
+            )
+        )
+
+
+def test_an_error_between_the_one_sided_derivatives_is_no_miss(bench, monkeypatch, capsys):
+    case = case_of("activations.leaky_relu[kink]")
+    monkeypatch.setattr(bench.cases, "load", lambda: [case])
+    monkeypatch.setattr(bench.np, "argwhere", lambda gradient: [[1]])  # where x is 0
+    assert bench.main(["--only", "planted"]) == 0
+    out = capsys.readouterr().out
+    assert "caught | 0 of 0 |" in out
+    assert "convention | 1 (activations.leaky_relu[kink], gradient 0 at [1]) |" in out
