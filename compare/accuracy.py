@@ -52,6 +52,7 @@ class Run:
     ) -> list[Accuracy]:
         """Errors of the gradients against the truth at the inputs as the run rounded them.
 
+        `truth`: along its first axis the gradient there, then at inputs half an ulp away.
         `doubtful`: elements, by variable, at which the truth itself has lost its digits, or at
         which hand and autodiff may differ by right; they are left out.
         """
@@ -59,14 +60,20 @@ class Run:
         autodiff = self._futures[1].result()[-len(self.problem.variables) :]
         found = []
         for h, i in zip(hand, self.problem.verified, strict=True):
-            a, g, v = autodiff[i], truth[i], self.problem.variables[i]
+            a, v, keep = autodiff[i], self.problem.variables[i], ~doubtful[i]
+            h, a, (g, *moved) = h[keep], a[keep], truth[i][:, keep]
             if not g.size or not np.isfinite(g).all():
                 continue
-            keep = ~doubtful[i]
-            h, a, g = h[keep], a[keep], g[keep]
-            if not g.size:
-                continue
-            found.append(Accuracy(v.path, str(a.dtype), _ulps(h, g, a.dtype), _ulps(a, g, a.dtype)))
+            inherent = max(_ulps(m, g, a.dtype) for m in moved)
+            found.append(
+                Accuracy(
+                    v.path,
+                    str(a.dtype),
+                    _ulps(h, g, a.dtype),
+                    _ulps(a, g, a.dtype),
+                    inherent if np.isfinite(inherent) else 0.0,
+                )
+            )
         return found
 
 

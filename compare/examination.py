@@ -335,8 +335,16 @@ class Examination:
     def _accuracy(self, run: Run | None, c: Comparison) -> list:
         if run is None:
             return []
-        row = [*self.problem.rounded_values(), *run.cotangents]
-        gradients = self.reference.one(row)[len(self.problem.cotangent_shapes) :]
+        p = self.problem
+        row = [*p.rounded_values(), *run.cotangents]
+        dtypes = [*(jnp.result_type(v.run) for v in p.variables), *p.cotangent_dtypes]
+        times = 1 if p.large else 3
+        salts = witness.seeded(self.seed, "rounding").integers(2**63, size=times).astype(np.uint64)
+        moved = [
+            np.stack([x, *(witness.jiggle(x, s, float(jnp.finfo(d).eps) / 4) for s in salts)])
+            for x, d in zip(row, dtypes, strict=True)
+        ]
+        gradients = self.reference.rows(moved)[len(p.cotangent_shapes) :]
         offset = len(c.paths) - len(self.problem.verified)
         own = np.array(c.rows.samples) == 0
         doubtful = [

@@ -28,12 +28,13 @@ class Rows:
 
     @classmethod
     def plan(cls, problem: Problem, seed: int) -> "Rows":
-        """The user's values, two samples near them, and one of tamed scale."""
+        """The user's values, two samples near them (of a large problem one), one of tamed scale."""
         values = [witness.polish(v) for v in problem.values()]
         rng = witness.seeded(seed, "samples")
         samples = [("your inputs", values)]
         samples += [
-            (f"inputs near yours ({k})", [witness.vary(v, rng) for v in values]) for k in (1, 2)
+            (f"inputs near yours ({k})", [witness.vary(v, rng) for v in values])
+            for k in ((1,) if problem.large else (1, 2))
         ]
         tamed = [witness.tame(v) for v in values]
         if any((a != b).any() for a, b in zip(tamed, values, strict=True)):
@@ -72,8 +73,10 @@ def _cotangents(problem: Problem, seed: int, everything: bool) -> list[tuple[str
     def random() -> list[np.ndarray]:
         return [_gaussian(rng, kind) for kind in kinds]
 
-    found = [("a random cotangent", random()), ("another random cotangent", random())]
-    if not everything:
+    found = [("a random cotangent", random())]
+    if everything or not problem.large:
+        found.append(("another random cotangent", random()))
+    if not everything or problem.large:
         return found
     found.append(("the zero cotangent", [np.zeros_like(d) for d in found[0][1]]))
     outputs = sum(d.size for d in found[0][1])

@@ -1,12 +1,14 @@
 """Where derivations are judged: float64 on the CPU, whatever the user's settings."""
 
 import contextlib
+import functools
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 try:  # private, and without a public name; without it, only `constants_apart` is void
     from jax._src import dtypes
@@ -27,8 +29,14 @@ def laboratory() -> Iterator[None]:
         jax.debug_infs(False),
         jax.disable_jit(False),
         jax.transfer_guard("allow"),
+        _blas().limit(limits=1, user_api="blas"),  # its threads cost more than these products
     ):
         yield
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 _lock, _inside, _original = threading.Lock(), 0, None

@@ -125,6 +125,11 @@ class Problem:
             self.variables = list(itertools.compress(self.variables, kept))
             self._places = list(itertools.compress(self._places, kept))
 
+    @property
+    def large(self) -> bool:
+        """Whether one sample holds so many numbers that few samples tell as much as many."""
+        return sum(v.value.size for v in self.variables) > 16_000
+
     @functools.cached_property
     def widened(self) -> frozenset:
         """The floats that are float64 in the laboratory: no narrower than the variables given.
@@ -445,7 +450,7 @@ class Batched:
     """A traced function of rows, under vmap for a fixed number of them."""
 
     def __init__(self, single: Program, like: Sequence[np.ndarray]):
-        self.size = int(min(16, max(1, 1_000_000 // max(1, sum(x.size for x in like)))))
+        self.size = int(min(16, max(1, 300_000 // max(1, sum(x.size for x in like)))))
         stacked = [np.broadcast_to(x, (self.size, *x.shape)) for x in like]
         function = jax.vmap(jaxpr_as_fun(single.jaxpr))  # cheaper than the function traced again
         self.program = Program(function, *stacked, widened=single.widened)

@@ -73,12 +73,12 @@ def tame(x: np.ndarray) -> np.ndarray:
     return x / rms if rms > 8 or (0 < rms < 1 / 64 and finite.max() < 0.1) else x
 
 
-def jiggle(x: np.ndarray, salt: np.ndarray | np.uint64) -> np.ndarray:
+def jiggle(x: np.ndarray, salt: np.ndarray | np.uint64, eps: float = EPS) -> np.ndarray:
     """x moved by one or two units in the last place; zeros stay, and equal numbers stay equal.
 
     So ties, symmetries and kinks at which the inputs lie are kept.
     """
-    return x * (1 + EPS * _units(x, salt))
+    return x * (1 + eps * _units(x, salt))
 
 
 def _units(x: np.ndarray, salt: np.ndarray | np.uint64) -> np.ndarray:
