@@ -3,7 +3,7 @@
 import dataclasses
 import importlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from importlib import resources
 from types import ModuleType
 
@@ -44,12 +44,14 @@ def claims() -> tuple[Claim, ...]:
     return tuple(Claim(**row) for row in json.loads(text))
 
 
-def examine_all(seed: int = 0, progress: Progress | None = None) -> tuple[DerivationReport, ...]:
+def examine_all(
+    seed: int = 0, progress: Progress | None = None, names: Container[str] | None = None
+) -> tuple[DerivationReport, ...]:
     """The verdict on every derivation of the documents: `handgrad check --sources`.
 
-    progress(name, done, total) is called before each.
+    progress(name, done, total) is called before each. names: as in "N3 sigmoid", if not all.
     """
-    derivations = every()
+    derivations = [d for d in every() if names is None or f"{d.claim} {d.name}" in names]
     reports = []
     for done, derivation in enumerate(derivations):
         if progress is not None:
@@ -62,13 +64,14 @@ def traceability(reports: Iterable[DerivationReport] | None = None) -> tuple[Tra
     """Claim → source → derivation → manual function → reference function → verdict.
 
     reports: what `examine_all` returned, if the verdicts are wanted; without it nothing is run
-    and the verdict is the number of lines. Experiments are listed with the file that runs them.
+    and the verdict is the number of lines, as it is for a derivation without a report.
+    Experiments are listed with the file that runs them.
     """
-    verdicts = None if reports is None else [(_verdict(r), r.ok) for r in reports]
+    verdicts = {(r.claim, r.name): (_verdict(r), r.ok) for r in reports or ()}
     rows: dict[str, list[Trace]] = {claim.id: [] for claim in claims()}
-    for place, derivation in enumerate(every()):
+    for derivation in every():
         count = f"{len(derivation.lines)} line{'s' * (len(derivation.lines) != 1)}"
-        verdict, ok = (count, True) if verdicts is None else verdicts[place]
+        verdict, ok = verdicts.get((derivation.claim, derivation.name), (count, True))
         counterparts = [_counterpart(name) for name in derivation.ends_in]
         rows[derivation.claim].append(
             Trace(

@@ -307,10 +307,28 @@ def _list(options: argparse.Namespace) -> int:
 
     with _pool(options) as pool:
         items, unusable = selection.select(options, pool)
+    if items and options.sources and not options.markdown:
+        return _trace(options, {item.id.partition(".")[2] for item in items})
     if items:
         table = console.markdown_table if options.markdown else console.list_table
         console.output().print(table(items))
     return USAGE if unusable else RIGHT
+
+
+def _trace(options: argparse.Namespace, names: set[str]) -> int:
+    """From the claims of the documents to the code that runs, with the verdicts."""
+    from handgrad.compare import claims, console
+
+    with console.Bar(1) as bar:
+        reports = claims.examine_all(progress=bar.step, names=names)
+    found = {(report.claim, report.name) for report in reports}
+    rows = [
+        row
+        for row in claims.traceability(reports)
+        if (row.claim, row.derivation) in found or not options.pattern
+    ]
+    console.output().print(console.trace_table(rows))
+    return RIGHT if all(row.ok for row in rows) else WRONG
 
 
 def _show(options: argparse.Namespace) -> int:

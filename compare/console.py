@@ -17,6 +17,7 @@ from handgrad.compare.report import Accuracy
 from handgrad.compare.suite import CASES, SOURCES, Item, Verdict
 
 if TYPE_CHECKING:
+    from handgrad.compare.claims import Trace
     from handgrad.compare.errata import Erratum
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "output",
     "report",
     "summary",
+    "trace_table",
 ]
 
 Results = Mapping[Item, Verdict]
@@ -223,12 +225,22 @@ def summary(found: Results, total: int, ending: str) -> Text:
     )
 
 
+def trace_table(rows: Sequence["Trace"]) -> Table:
+    """From a claim of the documents to the code that runs, one row a derivation."""
+    table = _table()
+    for name in ("claim", "derivation", "source", "manual", "reference", "verdict"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        style = "" if row.ok else "bold red"
+        cells = (row.claim, row.derivation, row.source, row.manual, row.reference, row.verdict)
+        table.add_row(*map(Text, cells), style=style)
+    return table
+
+
 def list_table(items: Sequence[Item]) -> Table:
     """One row an item."""
     table = _table()
-    of_sources = all(item.origin == SOURCES for item in items)
-    names = ("derivation", "ends in", "lines") if of_sources else ("case", "function", "inputs")
-    for name in names:
+    for name in ("case", "function", "inputs"):
         table.add_column(name, overflow="fold")
     for item in items:
         room = "manual." if item.origin == CASES else ""

@@ -348,15 +348,14 @@ def test_help_and_version_import_nothing_heavy(words):
 
 
 def test_the_derivations_of_the_sources(capsys):
-    assert cli.main(["list", "--sources"]) == 0
-    head, *rows = capsys.readouterr().out.splitlines()
-    assert head.split() == ["derivation", "ends", "in", "lines"]
-    assert [row.split("   ")[0] for row in rows] == [item.id for item in suite.sources()]
-    name = rows[0].split("   ")[0]
-    assert cli.main(["check", "--sources", "-j", "1", "-k", name]) == 0
+    assert cli.main(["list", "--sources", "-k", "neurons.N3 sigmoid"]) == 0
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.split() == ["claim", "derivation", "source", "manual", "reference", "verdict"]
+    assert re.match(r"N3 +sigmoid +.* activations.sigmoid +activations.sigmoid +✓ 6 lines$", row)
+    assert cli.main(["check", "--sources", "-j", "1", "-k", "C1"]) == 0
     _, row, _, summary = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"\w+ +1 +✓ right +\d+ lines?", row)
-    assert re.match(r"✓ 1 case: right · \d+ lines? verified · seed 0", summary)
+    assert re.fullmatch(r"\w+ +1 +✓ right +4 lines", row)  # and one that is wrong as printed
+    assert re.match(r"✓ 1 case: right · 4 lines verified · seed 0", summary)
 
 
 def test_figures_are_saved_and_their_claims_told(tmp_path, monkeypatch, capsys):
