@@ -49,9 +49,9 @@ def decide(x: Any) -> Any:
     return x.real if x.dtype.kind == "c" else x
 
 
-def _half(x: Any) -> bool:
+def half(dtype: Any) -> bool:
     """float16, bfloat16 and the 8-bit kinds: NumPy computes them in float32."""
-    return x.dtype.itemsize < 4 and jnp.issubdtype(x.dtype, np.floating)
+    return dtype.itemsize < 4 and jnp.issubdtype(dtype, np.floating)
 
 
 def widened(function: Callable) -> Callable:
@@ -59,7 +59,7 @@ def widened(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def wide(*xs: Any, **params: Any) -> Any:
-        return function(*(x.astype(np.float32) if _half(x) else x for x in xs), **params)
+        return function(*(x.astype(np.float32) if half(x.dtype) else x for x in xs), **params)
 
     return wide
 
