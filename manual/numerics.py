@@ -1,11 +1,21 @@
-"""What several operations share to keep their digits: float32 inside, and Σ eˣ in two parts."""
+"""What several operations share to keep their digits: float32 inside, Σ eˣ in two parts, √Σ x²."""
 
 from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
-__all__ = ["Normaliser", "log_probabilities", "normalise", "probabilities", "wide", "widen"]
+__all__ = [
+    "Normaliser",
+    "length",
+    "log_probabilities",
+    "normalise",
+    "over",
+    "probabilities",
+    "wide",
+    "widen",
+]
 
 Normaliser: TypeAlias = tuple[jax.Array, jax.Array]
 
@@ -50,3 +60,29 @@ def probabilities(x: jax.Array, normaliser: Normaliser) -> tuple[jax.Array, jax.
     peak, rest = normaliser
     p = jnp.exp(widen(x) - peak) / (1 + rest)
     return p, jnp.where(p > 0.5, rest / (1 + rest), 1 - p)
+
+
+def length(x: jax.Array, axis: int | tuple[int, ...] = -1) -> jax.Array:
+    """‖x‖ = √Σ x² along `axis`, which stays, of size one; in float32 at least.
+
+    The squares are those of x over a power of two near its largest entry, which is exact: they
+    neither overflow nor vanish, and a vector of 1e-30 has its length. Zero has the derivative 0.
+    """
+    x = widen(x)
+    scale = _power_of_two_below(jnp.abs(x).max(axis, keepdims=True, initial=0))
+    squares = jnp.square(x / scale).sum(axis, keepdims=True)
+    return jnp.where(squares == 0, 0, scale * jnp.sqrt(jnp.where(squares == 0, 1, squares)))
+
+
+def over(x: jax.Array, size: jax.Array) -> jax.Array:
+    """x / size, and 0 where the size is 0: the direction of x, if that is its length."""
+    return widen(x) / jnp.where(size == 0, jnp.inf, size)
+
+
+def _power_of_two_below(x: jax.Array) -> jax.Array:
+    """2^⌊log₂ x⌋, read off the exponent's bits (so it has no derivative); 1 for 0."""
+    integer, bits = (jnp.uint32, 0x7F800000) if x.dtype.itemsize == 4 else (jnp.uint64, 0x7FF << 52)
+    power = lax.bitcast_convert_type(
+        lax.bitcast_convert_type(x, integer) & jnp.array(bits, integer), x.dtype
+    )
+    return jnp.where(power == 0, 1, power)
