@@ -167,7 +167,7 @@ def info_nce(queries, keys, *, temperature=0.1, symmetric=False):
         log_probabilities(own, (peak.reshape(-1, 1), rest.reshape(-1, 1)))
         for peak, rest in normalisers
     ]
-    loss = -sum(log_p)[:, 0] / len(log_p)
+    loss = -jnp.concatenate(log_p, 1).mean(1)
     return loss.astype(queries.dtype), (queries, keys, s, normalisers)
 
 

@@ -5,6 +5,7 @@ instead of nine. The backward goes back through the axes in the opposite order, 
 slices, spread out by the stride; windows that do not overlap need no sum.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -87,7 +88,7 @@ def average_pool(x, *, window, stride=None, padding=0, count_include_pad=True):
     axes = _axes("average_pool", x, window, stride, padding)
     total = widen(x)
     for axis in axes:
-        total = sum(_slices(total, axis, 0))
+        total = functools.reduce(jnp.add, _slices(total, axis, 0))
     y = total * _share(axes, count_include_pad, total.dtype)
     return y.astype(x.dtype), x[:0]  # no entry of x, but its shape
 
