@@ -150,7 +150,7 @@ TASKS = """
 import ctypes, time
 
 def late():
-    time.sleep(1.5)
+    time.sleep(1.1)
 
 def crash():
     ctypes.string_at(0)

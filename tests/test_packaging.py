@@ -74,15 +74,15 @@ def wheel(source, tmp_path_factory):
 
 @pytest.fixture
 def environment(tmp_path):
-    """A new environment that borrows the installed dependencies, but no installed handgrad first.
-
-    A folder named in a .pth file comes last on the path, and the .pth files in it, such as that
-    of an editable install, are not read.
-    """
+    """A new environment with links to the installed dependencies, but to no installed handgrad."""
     venv.create(tmp_path / "environment", with_pip=False)
     python = next((tmp_path / "environment").glob("*/python"))
-    borrowed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-    (purelib(python) / "borrowed.pth").write_text("\n".join(borrowed), "utf-8")
+    for installed in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
+        for entry in pathlib.Path(installed).iterdir():
+            link = purelib(python) / entry.name
+            ours = entry.name.startswith(("handgrad", "__editable__"))
+            if not ours and entry.suffix != ".pth" and not link.exists():
+                link.symlink_to(entry)
     return python
 
 
