@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_show(commands)
     _add_figures(commands)
     _add_errata(commands)
+    _add_lower(commands)
     return parser
 
 
@@ -151,6 +152,30 @@ def _add_errata(commands: Any) -> None:
     )
     errata.add_argument("--seed", type=_natural, default=0, metavar="N", help="(default 0)")
     errata.set_defaults(command=_errata)
+
+
+def _add_lower(commands: Any) -> None:
+    lower = commands.add_parser(
+        "lower",
+        help="lower every operation for accelerators that are not here",
+        description="Lower every operation by hand, forward and backward, through jax.export: for "
+        "platforms that need not be there. One row an operation: whether it lowers, or the reason "
+        "why not, its custom calls, and the bytes of StableHLO of the one module for them all.",
+        epilog="exit code: 0 everything lowers, 1 something does not, 2 wrong usage",
+    )
+    lower.add_argument(
+        "--platform", default="tpu,cuda,rocm,cpu", metavar="NAMES",
+        help="with commas between (default %(default)s)",
+    )  # fmt: skip
+    lower.add_argument(
+        "-k", dest="pattern", metavar="PATTERN",
+        help="only the cases whose name contains PATTERN; * and ? stand for any characters",
+    )  # fmt: skip
+    lower.add_argument(
+        "--every-case", action="store_true",
+        help="every case, not only the first of each operation",
+    )  # fmt: skip
+    lower.set_defaults(command=_lower)
 
 
 def _add_selection(parser: argparse.ArgumentParser) -> None:
@@ -379,6 +404,24 @@ def _errata(options: argparse.Namespace) -> int:
     out.print(console.errata(table))
     out.print(f"{len(table)} errata, {confirmed} confirmed by the numbers · seed {options.seed}")
     return RIGHT if confirmed == len(table) else WRONG
+
+
+def _lower(options: argparse.Namespace) -> int:
+    from handgrad.compare import console, lower
+
+    begin = time.monotonic()
+    platforms = lower.platforms_of(options.platform)
+    rows = lower.rows(options.pattern, options.every_case)
+    found: list[lower.Lowered] = []
+    with console.Bar(len(rows)) as bar:
+        for case in rows:
+            bar.begin(case.id)
+            found.append(lower.lower_case(case, platforms))
+            bar.end(case.id, found[-1].ok)
+    out = console.output()
+    out.print(console.lowering_table(found))
+    out.print(console.lowering_summary(found, time.monotonic() - begin))
+    return RIGHT if all(row.ok for row in found) else WRONG
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from handgrad.compare.suite import CASES, SOURCES, Item, Verdict
 if TYPE_CHECKING:
     from handgrad.compare.claims import Trace
     from handgrad.compare.errata import Erratum
+    from handgrad.compare.lower import Lowered
 
 __all__ = [
     "Bar",
@@ -27,6 +28,8 @@ __all__ = [
     "errata",
     "inaccuracy",
     "list_table",
+    "lowering_summary",
+    "lowering_table",
     "markdown_table",
     "output",
     "report",
@@ -261,6 +264,35 @@ def markdown_table(items: Sequence[Item]) -> str:
         ]
         lines.append(f"| {topic} | {', '.join(dict.fromkeys(names))} | {len(mine)} |")
     return "\n".join(lines)
+
+
+def lowering_table(found: Sequence["Lowered"]) -> Table:
+    """One row a sample of an operation: whether it lowers, or why not, and into what."""
+    table = _table()
+    table.add_column("operation")
+    table.add_column("lowers")
+    table.add_column("forward, bytes", justify="right")
+    table.add_column("backward, bytes", justify="right")
+    table.add_column("custom calls")
+    for row in found:
+        verdict = Text("✓", "green") if row.ok else Text(f"✗ {row.reasons}", "red")
+        sizes = (f"{row.forward.size:,}", f"{row.backward.size:,}")
+        table.add_row(row.id, verdict, *sizes, ", ".join(row.custom_calls) or "none")
+    return table
+
+
+def lowering_summary(found: Sequence["Lowered"], seconds: float) -> Text:
+    """The last line."""
+    platforms = found[0].forward.platforms
+    failing = [row for row in found if not row.ok]
+    calls = sum(bool(row.custom_calls) for row in found)
+    verdict = f"{len(failing)} cannot be lowered" if failing else "all lower"
+    return Text(
+        f"{'✗' if failing else '✓'} {len(found)} operation{'s' * (len(found) != 1)}, forward and "
+        f"backward, for {', '.join(platforms)}: {verdict} · {calls} with custom calls · "
+        f"{seconds:.1f} s",
+        style="bold red" if failing else "bold green",
+    )
 
 
 def errata(table: Iterable["Erratum"]) -> Text:

@@ -8,18 +8,22 @@ import pathlib
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from handgrad.compare import suite
+from handgrad.compare.cases import Case
 from handgrad.compare.mistake import Mistake, nearest
 from handgrad.compare.suite import Item
 from handgrad.compare.workers import Pool, Task
 
-__all__ = ["named", "select"]
+__all__ = ["matching", "named", "select"]
+
+Named = TypeVar("Named", Item, Case)
 
 
 def select(options: argparse.Namespace, pool: Pool) -> tuple[list[Item], bool]:
     """The items, and whether some file cannot be used (which is then said on stderr)."""
-    pattern, unusable = options.pattern, False
+    unusable = False
     if options.files and options.sources:
         raise Mistake("a FILE and --sources exclude each other; run the command twice")
     if options.files:
@@ -28,16 +32,21 @@ def select(options: argparse.Namespace, pool: Pool) -> tuple[list[Item], bool]:
         items = _of_sources(pool)
     else:
         items = suite.built_in()
-    if pattern is not None and items:
-        matching = [item for item in items if _matches(pattern, item.id)]
-        if not matching:
-            names = [item.function for item in items] + [item.id for item in items]
-            raise Mistake(
-                f"no case has {pattern!r} in its name{nearest(pattern, names)}; "
-                "handgrad list shows them all"
-            )
-        items = matching
-    return items, unusable
+    return matching(options.pattern, items), unusable
+
+
+def matching(pattern: str | None, items: Sequence[Named]) -> list[Named]:
+    """The items, or cases, whose id contains the pattern of -k; a Mistake where none does."""
+    if pattern is None or not items:
+        return list(items)
+    found = [item for item in items if _matches(pattern, item.id)]
+    if not found:
+        names = [item.function for item in items] + [item.id for item in items]
+        raise Mistake(
+            f"no case has {pattern!r} in its name{nearest(pattern, names)}; "
+            "handgrad list shows them all"
+        )
+    return found
 
 
 def named(name: str) -> list[Item]:

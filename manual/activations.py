@@ -29,6 +29,7 @@ __all__ = [
     "leaky_relu",
     "log_sigmoid",
     "log_softmax",
+    "log_sum_exp",
     "relu",
     "selu",
     "sigmoid",
@@ -247,9 +248,14 @@ def silu(x):
 
 @silu.backward
 def _(x, dy):
-    z = widen(x)
-    sigma, slope = sigmoid_and_slope(z)
-    return ((widen(dy) * (sigma + z * slope)).astype(x.dtype),)
+    _, slope = silu_and_slope(widen(x))
+    return ((widen(dy) * slope).astype(x.dtype),)
+
+
+def silu_and_slope(x):
+    """xσ(x) and its derivative, from one exponential."""
+    sigma, slope = sigmoid_and_slope(x)
+    return x * sigma, sigma + x * slope
 
 
 @op
@@ -274,14 +280,18 @@ def gelu(x, *, approximate=True):
 
 @gelu.backward
 def _(x, dy, *, approximate):
-    z = widen(x)
+    _, slope = gelu_and_slope(widen(x), approximate)
+    return ((widen(dy) * slope).astype(x.dtype),)
+
+
+def gelu_and_slope(x, approximate):
+    """gelu(x) and its derivative, from one exponential or error function."""
     if approximate:
-        v, dv = _twice_u(z)
+        v, dv = _twice_u(x)
         sigma, slope = sigmoid_and_slope(v)
-        dz = sigma + z * slope * dv
-    else:
-        dz = _normal_cdf(z) + z * _normal_density(z)
-    return ((widen(dy) * dz).astype(x.dtype),)
+        return x * sigma, sigma + x * slope * dv
+    cdf = _normal_cdf(x)
+    return x * cdf, cdf + x * _normal_density(x)
 
 
 def _twice_u(x):
@@ -344,3 +354,33 @@ def _(residuals, dy, *, axis):
     dz = widen(dy)
     dx = dz * one_minus_p - p * (dz.sum(axis, keepdims=True) - dz)
     return (dx.astype(x.dtype),)
+
+
+@op
+def log_sum_exp(x, *, axis=-1, keepdims=False):
+    r"""y = ln Σⱼ e^{xⱼ} along `axis`: a smooth maximum, and the normaliser of log_softmax.
+
+    x: any shape with at least one axis, of size one or more along `axis`. axis: int. Returns that
+    shape without `axis`, or of size one along it with keepdims; bfloat16 and float16 are computed
+    in float32.
+    Backward: x̄ᵢ = ȳ pᵢ, p = softmax x.
+    Raises ValueError where there is nothing to add up.
+    Source: "Fundamentals of deep learning" (ch. 3), eq. 3.15–3.18; Blanchard, Higham, Higham
+    (2021), "Accurately computing the log-sum-exp and softmax functions".
+    """
+    if not -jnp.ndim(x) <= axis < jnp.ndim(x) or not x.shape[axis]:
+        raise ValueError(
+            f"log_sum_exp: x has shape {jnp.shape(x)}; it must have at least one entry along axis "
+            f"{axis}, since the logarithm of an empty sum is not finite"
+        )
+    peak = widen(x).max(axis, keepdims=True)
+    total = jnp.exp(widen(x) - peak).sum(axis, keepdims=True)  # 1 or more: nothing overflows
+    y = (peak + jnp.log(total)).astype(x.dtype)
+    return y if keepdims else y.squeeze(axis), (x, peak, total)
+
+
+@log_sum_exp.backward
+def _(residuals, dy, *, axis, keepdims):
+    x, peak, total = residuals
+    dy = widen(dy) if keepdims else jnp.expand_dims(widen(dy), axis)
+    return ((jnp.exp(widen(x) - peak) * (dy / total)).astype(x.dtype),)

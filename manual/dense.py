@@ -1,11 +1,12 @@
-"""The affine layer: with and without a bias, and with the bias absorbed into the weights."""
+"""The affine layer, with its bias apart or absorbed; the bilinear one; weights used twice."""
 
 import jax.numpy as jnp
 
+from handgrad.manual.activations import tanh
 from handgrad.manual.numerics import wide, widen
 from handgrad.manual.op import op
 
-__all__ = ["affine", "affine_absorbed"]
+__all__ = ["affine", "affine_absorbed", "bilinear", "tied_autoencoder"]
 
 
 @op
@@ -62,6 +63,88 @@ def _(residuals, dy):
     dx = _matmul(dy, w[1:].T).astype(x.dtype)  # (*batch, in): the constant x₀ needs no cotangent
     dw = _outer(_with_one(x), dy).astype(w.dtype)  # (1 + in, out)
     return dx, dw
+
+
+@op
+def bilinear(x1, x2, w, b=None):
+    r"""yₒ = Σᵢⱼ x₁ᵢ wᵢⱼₒ x₂ⱼ + bₒ, a bilinear form for each output.
+
+    x1: (*batch, in1). x2: (*batch, in2). w: (in1, in2, out). b: (out,), or None for no bias.
+    Returns (*batch, out).
+    Backward, with t = x₁ w (*batch, in2, out), kept from the forward, and u = x₂ᵀ ȳ of that shape:
+        x̄₁ = u wᵀ,   x̄₂ = t ȳ,   w̄ = Σ x₁ᵀ u,   b̄ = Σ ȳ  over the batch
+    so there are three products of matrices in all, one of them in the forward.
+    Every sum is accumulated in float32 at least. Raises ValueError where the shapes do not fit.
+    Source: Tenenbaum, Freeman (2000), "Separating style and content with bilinear models".
+    """
+    _check_bilinear(x1, x2, w, b)
+    in1, in2, out = w.shape
+    t = _matmul(x1, w.reshape(in1, in2 * out)).reshape(*x2.shape, out)
+    y = (widen(x2)[..., None] * t).sum(-2)  # (*batch, out)
+    if b is not None:
+        y = y + jnp.broadcast_to(widen(b), y.shape)
+    return y.astype(x1.dtype), (x1, x2, w, b, t)
+
+
+@bilinear.backward
+def _(residuals, dy):
+    x1, x2, w, b, t = residuals
+    dy = widen(dy)
+    u = (widen(x2)[..., None] * dy[..., None, :]).reshape(*x2.shape[:-1], -1)  # (*batch, in2 out)
+    dx1 = jnp.matmul(u, widen(w).reshape(w.shape[0], -1).T)
+    dx2 = (t * dy[..., None, :]).sum(-1)
+    dw = _outer(widen(x1), u).reshape(w.shape)
+    return dx1, dx2, dw, None if b is None else dy.sum(_batch(dy))
+
+
+def _check_bilinear(x1, x2, w, b):
+    shapes = [jnp.shape(a) for a in (x1, x2, w)]
+    fits = (
+        len(shapes[2]) == 3
+        and min(map(len, shapes[:2])) > 0
+        and shapes[0][:-1] == shapes[1][:-1]
+        and (shapes[0][-1], shapes[1][-1]) == shapes[2][:2]
+        and (b is None or jnp.shape(b) == shapes[2][2:])
+    )
+    if not fits:
+        given = f"x1 has shape {shapes[0]}, x2 {shapes[1]}, w {shapes[2]}"
+        raise ValueError(
+            f"bilinear: {given} and b {None if b is None else jnp.shape(b)}; they must be "
+            "(*batch, in1), (*batch, in2), (in1, in2, out) and (out,) or None"
+        )
+
+
+@op
+def tied_autoencoder(x, w, b, c):
+    r"""y = h wᵀ + c with h = tanh(x w + b): one w, used to encode and, transposed, to decode.
+
+    x: (*batch, in). w: (in, hidden). b: (hidden,). c: (in,). Returns (*batch, in).
+    Backward, with Σ over the batch: first through the decoder, then through the encoder,
+        h̄ = ȳ w,   c̄ = Σ ȳ,   ā = h̄ ∘ tanh′(a),   x̄ = ā wᵀ,   b̄ = Σ ā,
+        w̄ = Σ xᵀ ā + Σ ȳᵀ h:  a parameter used twice has the sum of both cotangents
+    Every sum is accumulated in float32 at least, w̄ being rounded once, after it is complete.
+    Raises ValueError where the shapes do not fit.
+    Source: Vincent, Larochelle, Lajoie, Bengio, Manzagol (2010), "Stacked denoising autoencoders".
+    """
+    _check("tied_autoencoder", x, w, features=jnp.shape(w)[:1])
+    if (jnp.shape(b), jnp.shape(c)) != (w.shape[1:], w.shape[:1]):
+        raise ValueError(
+            f"tied_autoencoder: b has shape {jnp.shape(b)} and c {jnp.shape(c)}; with w of shape "
+            f"{w.shape} they must be {w.shape[1:]} and {w.shape[:1]}"
+        )
+    a, _ = affine.forward(x, w, b)
+    h, _ = tanh.forward(a)
+    y, _ = affine.forward(h, w.T, c)
+    return y, (x, w, a, h)
+
+
+@tied_autoencoder.backward
+def _(residuals, dy):
+    x, w, a, h = residuals
+    (da,) = tanh.pullback(a, _matmul(dy, w).astype(a.dtype))
+    dx = _matmul(da, w.T)
+    dw = _outer(x, da) + _outer(dy, h)
+    return dx, dw, widen(da).sum(_batch(da)), widen(dy).sum(_batch(dy))
 
 
 def _matmul(a, b):

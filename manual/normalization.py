@@ -1,11 +1,27 @@
-"""Normalisation over the batch."""
+"""Normalisation: over the batch, over the features of a sample, of weights, to length one.
+
+Those over a sample keep x as it came, with two numbers a sample (one for rms_norm): x̂ is one
+product away from them, and in bfloat16 would take twice the memory of x.
+"""
+
+import math
 
 import jax.numpy as jnp
 
-from handgrad.manual.numerics import widen
+from handgrad.manual.numerics import length, over, widen
 from handgrad.manual.op import op
+from handgrad.manual.shapes import per_feature, positive
 
-__all__ = ["batch_norm", "batch_norm_inference"]
+__all__ = [
+    "batch_norm",
+    "batch_norm_inference",
+    "group_norm",
+    "instance_norm",
+    "l2_normalize",
+    "layer_norm",
+    "rms_norm",
+    "weight_norm",
+]
 
 
 @op
@@ -19,9 +35,11 @@ def batch_norm(x, gamma, beta, *, eps=1e-5):
         x̄ = (g − ⟨g⟩ − x̂ ⟨g x̂⟩) / σ  + μ̄ / n + v̄ · 2 (x − μ) / n,   γ̄ = Σ ȳ x̂,   β̄ = Σ ȳ
     where ⟨g⟩ comes through the mean and x̂ ⟨g x̂⟩ through the variance. float16 and bfloat16 are
     computed in float32.
+    Raises ValueError where the shapes do not fit.
     Source: Ioffe and Szegedy, "Batch normalization" (2015); named by "The Math Behind Deep
     Learning" (ch. 14), summary.
     """
+    per_feature("batch_norm", x, least=2, gamma=gamma, beta=beta)
     dtype = x.dtype
     x, gamma, beta = widen(x), widen(gamma), widen(beta)
     axes = tuple(range(x.ndim - 1))
@@ -57,8 +75,10 @@ def batch_norm_inference(x, gamma, beta, mean, var, *, eps=1e-5):
     Returns (*batch, features).
     Backward, with σ = √(v + ε), x̂ = (x − μ) / σ and sums over the batch:
         x̄ = γ ȳ / σ,   γ̄ = Σ ȳ x̂,   β̄ = Σ ȳ,   μ̄ = −γ β̄ / σ,   v̄ = −½ γ γ̄ / σ²
+    Raises ValueError where the shapes do not fit.
     Source: Ioffe and Szegedy, "Batch normalization" (2015), algorithm 2.
     """
+    per_feature("batch_norm_inference", x, gamma=gamma, beta=beta, mean=mean, var=var)
     dtype = x.dtype
     x, gamma, beta, mean, var = map(widen, (x, gamma, beta, mean, var))
     rstd = 1 / jnp.sqrt(var + eps)
@@ -74,6 +94,211 @@ def _(residuals, dy):
     dgamma, dbeta = (dy * x_hat).sum(axes), dy.sum(axes)
     dx = dy * _along(gamma * rstd, dy)
     return dx, dgamma, dbeta, -gamma * rstd * dbeta, -0.5 * gamma * rstd * rstd * dgamma
+
+
+@op
+def layer_norm(x, gamma, beta, *, eps=1e-5):
+    r"""y = γ x̂ + β,  x̂ = (x − μ) / σ,  σ = √(v + ε),  over the last axis.
+
+    x: (*batch, features). gamma, beta: (features,). eps: ε, a positive number, beside the
+    variance v (divided by the number of features). Returns (*batch, features).
+    Backward, with g = ȳ ∘ γ and ⟨·⟩ the mean over the features, sums over the batch:
+        x̄ = (g − ⟨g⟩ − x̂ ⟨g x̂⟩) / σ,   γ̄ = Σ ȳ x̂,   β̄ = Σ ȳ
+    where ⟨g⟩ comes through the mean and x̂ ⟨g x̂⟩ through the variance. Where all features are
+    equal, x̂ = 0 and σ = √ε. float16 and bfloat16 are computed in float32.
+    Raises ValueError where the shapes do not fit or eps is not positive.
+    Source: Ba, Kiros, Hinton (2016), "Layer normalization".
+    """
+    per_feature("layer_norm", x, gamma=gamma, beta=beta)
+    positive("layer_norm", eps=eps)
+    statistics = _statistics(widen(x), (-1,), eps)  # twice (*batch, 1)
+    y = _standard(x, statistics) * _along(widen(gamma), x) + _along(widen(beta), x)
+    return y.astype(x.dtype), (x, statistics, gamma)
+
+
+@layer_norm.backward
+def _(residuals, dy):
+    x, statistics, gamma = residuals
+    dy, x_hat = widen(dy), _standard(x, statistics)
+    dx = _through_statistics(dy * _along(widen(gamma), dy), x_hat, statistics, (-1,))
+    batch = tuple(range(dy.ndim - 1))
+    return dx, (dy * x_hat).sum(batch), dy.sum(batch)
+
+
+@op
+def rms_norm(x, gamma, *, eps=1e-6):
+    r"""y = γ x̂,  x̂ = x / ρ,  ρ = √(⟨x²⟩ + ε),  ⟨·⟩ the mean over the last axis.
+
+    x: (*batch, features). gamma: (features,). eps: ε, a positive number, beside the mean square.
+    Returns (*batch, features).
+    Backward, with g = ȳ ∘ γ:  x̄ = (g − x̂ ⟨g x̂⟩) / ρ,   γ̄ = Σ ȳ x̂ over the batch.
+    A zero vector has ρ = √ε. float16 and bfloat16 are computed in float32.
+    Raises ValueError where the shapes do not fit or eps is not positive.
+    Source: Zhang, Sennrich (2019), "Root mean square layer normalization".
+    """
+    per_feature("rms_norm", x, gamma=gamma)
+    positive("rms_norm", eps=eps)
+    z = widen(x)
+    rms = jnp.sqrt(jnp.square(z).mean(-1, keepdims=True) + eps)  # (*batch, 1)
+    return (z / rms * _along(widen(gamma), x)).astype(x.dtype), (x, rms, gamma)
+
+
+@rms_norm.backward
+def _(residuals, dy):
+    x, rms, gamma = residuals
+    dy, x_hat = widen(dy), widen(x) / rms
+    g = dy * _along(widen(gamma), dy)
+    dx = (g - x_hat * (g * x_hat).mean(-1, keepdims=True)) / rms
+    return dx, (dy * x_hat).sum(tuple(range(dy.ndim - 1)))
+
+
+@op
+def group_norm(x, gamma, beta, *, groups, eps=1e-5):
+    r"""y = γ x̂ + β,  x̂ = (x − μ) / √(v + ε),  over all places and the channels of one group.
+
+    x: (batch, *space, channels), the channels in `groups` blocks of equal size. gamma, beta:
+    (channels,). eps: ε, a positive number. Returns the shape of x.
+    Backward: layer_norm's, with ⟨·⟩ the mean over the places and the channels of a group, and γ̄
+    and β̄ summed over batch and places. float16 and bfloat16 are computed in float32.
+    Raises ValueError where the shapes do not fit, the channels cannot be divided into groups, or
+    eps is not positive.
+    Source: Wu, He (2018), "Group normalization".
+    """
+    per_feature("group_norm", x, least=2, gamma=gamma, beta=beta)
+    positive("group_norm", eps=eps)
+    if groups < 1 or x.shape[-1] % groups:
+        raise ValueError(
+            f"group_norm: x of shape {x.shape} has {x.shape[-1]} channels and groups is {groups}; "
+            "the channels must be a multiple of the groups"
+        )
+    grouped = _grouped(x, groups)
+    statistics = _statistics(widen(grouped), (1, 3), eps)  # twice (batch, 1, groups, 1)
+    x_hat = _standard(grouped, statistics).reshape(x.shape)
+    y = x_hat * _along(widen(gamma), x) + _along(widen(beta), x)
+    return y.astype(x.dtype), (x, statistics, gamma)
+
+
+@group_norm.backward
+def _(residuals, dy, *, groups):
+    x, statistics, gamma = residuals
+    dy, x_hat = widen(dy), _standard(_grouped(x, groups), statistics)
+    g = _grouped(dy * _along(widen(gamma), dy), groups)
+    dx = _through_statistics(g, x_hat, statistics, (1, 3)).reshape(x.shape)
+    batch = tuple(range(dy.ndim - 1))
+    return dx, (dy * x_hat.reshape(x.shape)).sum(batch), dy.sum(batch)
+
+
+def _grouped(x, groups):
+    """(batch, places, groups, channels / groups)."""
+    batch, *space, channels = x.shape
+    return x.reshape(batch, math.prod(space), groups, channels // groups)
+
+
+@op
+def instance_norm(x, gamma, beta, *, eps=1e-5):
+    r"""y = γ x̂ + β,  x̂ = (x − μ) / √(v + ε),  over the places of one sample and channel.
+
+    x: (batch, *space, channels). gamma, beta: (channels,). eps: ε, a positive number.
+    Returns the shape of x.
+    Backward: layer_norm's, with ⟨·⟩ the mean over the places.
+    float16 and bfloat16 are computed in float32.
+    Raises ValueError where the shapes do not fit or eps is not positive.
+    Source: Ulyanov, Vedaldi, Lempitsky (2016), "Instance normalization".
+    """
+    per_feature("instance_norm", x, least=3, gamma=gamma, beta=beta)
+    positive("instance_norm", eps=eps)
+    statistics = _statistics(widen(x), _space(x), eps)  # twice (batch, 1…, channels)
+    y = _standard(x, statistics) * _along(widen(gamma), x) + _along(widen(beta), x)
+    return y.astype(x.dtype), (x, statistics, gamma)
+
+
+@instance_norm.backward
+def _(residuals, dy):
+    x, statistics, gamma = residuals
+    dy, x_hat = widen(dy), _standard(x, statistics)
+    dx = _through_statistics(dy * _along(widen(gamma), dy), x_hat, statistics, _space(x))
+    batch = tuple(range(dy.ndim - 1))
+    return dx, (dy * x_hat).sum(batch), dy.sum(batch)
+
+
+def _space(x):
+    return tuple(range(1, x.ndim - 1))
+
+
+def _statistics(x, axes, eps):
+    """μ and 1/σ; the variance is that of x − μ, since ⟨x²⟩ − μ² would lose its digits."""
+    mean = x.mean(axes, keepdims=True)
+    return mean, 1 / jnp.sqrt(jnp.square(x - mean).mean(axes, keepdims=True) + eps)
+
+
+def _standard(x, statistics):
+    """x̂."""
+    mean, rstd = statistics
+    return (widen(x) - mean) * rstd
+
+
+def _through_statistics(g, x_hat, statistics, axes):
+    """The cotangent of x, of which x̂ has the cotangent g."""
+    _, rstd = statistics
+    through_mean = g.mean(axes, keepdims=True)
+    through_variance = x_hat * (g * x_hat).mean(axes, keepdims=True)
+    return (g - through_mean - through_variance) * rstd
+
+
+@op
+def weight_norm(v, g):
+    r"""w = g v̂ with v̂ = v / ‖v‖, for each output: length g and direction v apart.
+
+    v: (*in, out), such as (in, out) or a kernel's (*window, in, out); ‖v‖ is over all axes but
+    the last. g: (out,). Returns the shape of v.
+    Backward, with ⟨·,·⟩ the product summed over *in:
+        v̄ = g (w̄ − v̂ ⟨w̄, v̂⟩) / ‖v‖,   ḡ = ⟨w̄, v̂⟩
+    A column of zeros has the direction 0, and the gradient 0. Lengths neither overflow nor
+    vanish. float16 and bfloat16 are computed in float32.
+    Raises ValueError where the shapes do not fit.
+    Source: Salimans, Kingma (2016), "Weight normalization".
+    """
+    per_feature("weight_norm", v, least=2, array="v", form="(*in, out)", g=g)
+    size = length(v, tuple(range(v.ndim - 1)))  # (1…, out)
+    return (_along(widen(g), v) * over(v, size)).astype(v.dtype), (v, g, size)
+
+
+@weight_norm.backward
+def _(residuals, dw):
+    v, g, size = residuals
+    dw, direction = widen(dw), over(v, size)
+    inputs = tuple(range(dw.ndim - 1))
+    dg = (dw * direction).sum(inputs, keepdims=True)
+    return over(_along(widen(g), dw) * (dw - direction * dg), size), dg.reshape(g.shape)
+
+
+@op
+def l2_normalize(x, *, axis=-1, eps=1e-12):
+    r"""y = x / max(‖x‖, ε), ‖x‖ the Euclidean length along `axis`.
+
+    x: any shape with at least one axis. axis: int. eps: ε, not negative. Returns the same shape.
+    Backward: x̄ = (ȳ − y ⟨ȳ, y⟩) / ‖x‖ where ‖x‖ > ε, else ȳ / ε. So a zero vector has y = 0 and
+    x̄ = ȳ / ε, which is the true derivative; with ε = 0 it has the gradient 0, by convention.
+    Lengths neither overflow nor vanish. float16 and bfloat16 are computed in float32.
+    Raises ValueError where there is no such axis or eps is negative.
+    Source: Wu, Xiong, Yu, Lin (2018), "Unsupervised feature learning via non-parametric instance
+    discrimination"; ε as in PyTorch's functional.normalize.
+    """
+    if not -jnp.ndim(x) <= axis < jnp.ndim(x):
+        raise ValueError(f"l2_normalize: x has shape {jnp.shape(x)} and no axis {axis}")
+    if isinstance(eps, int | float) and not eps >= 0:
+        raise ValueError(f"l2_normalize: eps is {eps}; it must not be negative")
+    size = length(x, axis)
+    return over(x, jnp.maximum(size, eps)).astype(x.dtype), (x, size)
+
+
+@l2_normalize.backward
+def _(residuals, dy, *, axis, eps):
+    x, size = residuals
+    dy, divisor = widen(dy), jnp.maximum(size, eps)
+    y = over(x, divisor)
+    radial = jnp.where(size > eps, y * (dy * y).sum(axis, keepdims=True), 0)
+    return (over(dy - radial, divisor),)
 
 
 def _along(v, x):

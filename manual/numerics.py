@@ -1,17 +1,20 @@
 """What several operations share to keep their digits.
 
-float32 inside, Σ eˣ in two parts, and the slopes of σ and tanh out of their arguments.
+float32 inside, Σ eˣ in two parts, √Σ x², and the slopes of σ and tanh out of their arguments.
 """
 
 from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 __all__ = [
     "Normaliser",
+    "length",
     "log_probabilities",
     "normalise",
+    "over",
     "probabilities",
     "sigmoid_and_slope",
     "tanh_slope",
@@ -67,10 +70,38 @@ def probabilities(x: jax.Array, normaliser: Normaliser) -> tuple[jax.Array, jax.
 def sigmoid_and_slope(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """σ(x) and σ′(x) = σ(x)σ(−x), each with all its digits, from one exponential."""
     e = jnp.exp(jnp.where(x > 0, -x, x))  # in (0, 1]
-    return jnp.where(x > 0, 1, e) / (1 + e), e / jnp.square(1 + e)
+    larger = 1 / (1 + e)  # σ(|x|)
+    smaller = e * larger
+    return jnp.where(x > 0, larger, smaller), larger * smaller
 
 
 def tanh_slope(x: jax.Array) -> jax.Array:
     """4σ′(2x), which is 1 − tanh² x with the digits that near ±1 the difference has lost."""
     _, slope = sigmoid_and_slope(2 * x)
     return 4 * slope
+
+
+def length(x: jax.Array, axis: int | tuple[int, ...] = -1) -> jax.Array:
+    """‖x‖ = √Σ x² along `axis`, which stays, of size one; in float32 at least.
+
+    The squares are those of x over a power of two near its largest entry, which is exact: they
+    neither overflow nor vanish, and a vector of 1e-30 has its length. Zero has the derivative 0.
+    """
+    x = widen(x)
+    scale = _power_of_two_below(jnp.abs(x).max(axis, keepdims=True, initial=0))
+    squares = jnp.square(x / scale).sum(axis, keepdims=True)
+    return jnp.where(squares == 0, 0, scale * jnp.sqrt(jnp.where(squares == 0, 1, squares)))
+
+
+def over(x: jax.Array, size: jax.Array) -> jax.Array:
+    """x / size, and 0 where the size is 0: the direction of x, if that is its length."""
+    return widen(x) / jnp.where(size == 0, jnp.inf, size)
+
+
+def _power_of_two_below(x: jax.Array) -> jax.Array:
+    """2^⌊log₂ x⌋, read off the exponent's bits (so it has no derivative); 1 for 0."""
+    integer, bits = (jnp.uint32, 0x7F800000) if x.dtype.itemsize == 4 else (jnp.uint64, 0x7FF << 52)
+    power = lax.bitcast_convert_type(
+        lax.bitcast_convert_type(x, integer) & jnp.array(bits, integer), x.dtype
+    )
+    return jnp.where(power == 0, 1, power)

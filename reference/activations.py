@@ -10,6 +10,7 @@ __all__ = [
     "leaky_relu",
     "log_sigmoid",
     "log_softmax",
+    "log_sum_exp",
     "relu",
     "selu",
     "sigmoid",
@@ -82,3 +83,7 @@ def softmax(x, *, axis=-1):
 
 def log_softmax(x, *, axis=-1):
     return jax.nn.log_softmax(x, axis)
+
+
+def log_sum_exp(x, *, axis=-1, keepdims=False):
+    return jax.nn.logsumexp(x, axis, keepdims=keepdims)

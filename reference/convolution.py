@@ -1,29 +1,62 @@
-"""Convolution as jax.lax has it."""
+"""Convolution, and its transpose, as jax.lax has them."""
 
+import jax.numpy as jnp
 from jax import lax
 
-__all__ = ["conv"]
+__all__ = ["conv", "conv_transpose"]
+
+NUMBERS = {
+    1: ("NWC", "WIO", "NWC"),
+    2: ("NHWC", "HWIO", "NHWC"),
+    3: ("NDHWC", "DHWIO", "NDHWC"),
+}
 
 
-def conv(x, kernel, *, stride=1, padding=0, dilation=1, groups=1):
+def conv(x, kernel, *, stride=1, padding=0, dilation=1, input_dilation=1, groups=1):
     """Cross-correlation of (batch, *space, in) with (*window, in / groups, out)."""
     space = x.ndim - 2
-
-    def spread(value):
-        return (value,) * space if isinstance(value, int) else value
-
-    pads = [(p, p) if isinstance(p, int) else p for p in spread(padding)]
-    numbers = {
-        1: ("NWC", "WIO", "NWC"),
-        2: ("NHWC", "HWIO", "NHWC"),
-        3: ("NDHWC", "DHWIO", "NDHWC"),
-    }[space]
     return lax.conv_general_dilated(
         x,
         kernel,
-        spread(stride),
-        pads,
-        rhs_dilation=spread(dilation),
-        dimension_numbers=numbers,
+        _spread(stride, space),
+        _pairs(padding, space),
+        lhs_dilation=_spread(input_dilation, space),
+        rhs_dilation=_spread(dilation, space),
+        dimension_numbers=NUMBERS[space],
         feature_group_count=groups,
     )
+
+
+def conv_transpose(x, kernel, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1):
+    """Group by group; lax's own padding is counted from the full overlap."""
+    space = x.ndim - 2
+    full = [d * (k - 1) for d, k in zip(_spread(dilation, space), kernel.shape[:-2], strict=True)]
+    pads = [
+        (f - low, f - high + extra)
+        for f, (low, high), extra in zip(
+            full, _pairs(padding, space), _spread(output_padding, space), strict=True
+        )
+    ]
+    parts = [
+        lax.conv_transpose(
+            part_of_x,
+            part_of_kernel,
+            _spread(stride, space),
+            pads,
+            rhs_dilation=_spread(dilation, space),
+            dimension_numbers=NUMBERS[space],
+            transpose_kernel=True,
+        )
+        for part_of_x, part_of_kernel in zip(
+            jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True
+        )
+    ]
+    return jnp.concatenate(parts, -1)
+
+
+def _spread(value, space):
+    return (value,) * space if isinstance(value, int) else value
+
+
+def _pairs(padding, space):
+    return [(p, p) if isinstance(p, int) else p for p in _spread(padding, space)]

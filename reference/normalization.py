@@ -1,9 +1,18 @@
-"""Normalisation over the batch."""
+"""Normalisation: over the batch, the features, groups of them; of weights; to unit length."""
 
 import jax
 import jax.numpy as jnp
 
-__all__ = ["batch_norm", "batch_norm_inference"]
+__all__ = [
+    "batch_norm",
+    "batch_norm_inference",
+    "group_norm",
+    "instance_norm",
+    "l2_normalize",
+    "layer_norm",
+    "rms_norm",
+    "weight_norm",
+]
 
 
 def batch_norm(x, gamma, beta, *, eps=1e-5):
@@ -19,3 +28,48 @@ def batch_norm_inference(x, gamma, beta, mean, var, *, eps=1e-5):
     rows = x.reshape(-1, x.shape[-1])
     y = gamma[None] * (rows - mean[None]) / jnp.sqrt(var + eps)[None] + beta[None]
     return y.reshape(x.shape)
+
+
+def layer_norm(x, gamma, beta, *, eps=1e-5):
+    """Each sample to mean 0 and variance 1 over its features."""
+    rows = x.reshape(-1, x.shape[-1])
+    mean, var = jnp.mean(rows, -1, keepdims=True), jnp.var(rows, -1, keepdims=True)
+    y = (rows - mean) / jnp.sqrt(var + eps) * gamma[None] + beta[None]
+    return y.reshape(x.shape)
+
+
+def rms_norm(x, gamma, *, eps=1e-6):
+    """Each sample divided by the root of its mean square."""
+    rows = x.reshape(-1, x.shape[-1])
+    rms = jnp.sqrt(jnp.mean(rows**2, -1, keepdims=True) + eps)
+    return (rows / rms * gamma[None]).reshape(x.shape)
+
+
+def group_norm(x, gamma, beta, *, groups, eps=1e-5):
+    """Mean 0 and variance 1 over all places and the channels of a group, for each sample."""
+    grouped = x.reshape(x.shape[0], -1, groups, x.shape[-1] // groups)
+    standard = jax.nn.standardize(grouped, axis=(1, 3), epsilon=eps).reshape(x.shape)
+    along = (1,) * (x.ndim - 1) + (-1,)
+    return standard * gamma.reshape(along) + beta.reshape(along)
+
+
+def instance_norm(x, gamma, beta, *, eps=1e-5):
+    """Mean 0 and variance 1 over all places, for each sample and channel."""
+    standard = jax.nn.standardize(x, axis=tuple(range(1, x.ndim - 1)), epsilon=eps)
+    along = (1,) * (x.ndim - 1) + (-1,)
+    return standard * gamma.reshape(along) + beta.reshape(along)
+
+
+def weight_norm(v, g):
+    """Columns of the direction of v and the length g."""
+    columns = v.reshape(-1, v.shape[-1])
+    zero = jnp.all(columns == 0, 0, keepdims=True)
+    lengths = jnp.linalg.norm(jnp.where(zero, 1, columns), axis=0, keepdims=True)
+    return (g[None] * columns / lengths).reshape(v.shape)
+
+
+def l2_normalize(x, *, axis=-1, eps=1e-12):
+    """x over its length, or over eps where it is shorter than that."""
+    squares = jnp.sum(x**2, axis, keepdims=True)
+    long = squares > eps**2
+    return x / jnp.where(long, jnp.sqrt(jnp.where(long, squares, 1)), eps)

@@ -101,15 +101,32 @@ class Case:
 
 TOPICS = (
     "activations",
+    "piecewise",
+    "smooth",
+    "gated",
     "dense",
     "losses",
+    "regression",
+    "margins",
+    "divergences",
+    "gaussian",
     "networks",
     "normalization",
     "dropout",
     "regularization",
+    "clipping",
     "embedding",
     "convolution",
+    "pooling",
     "recurrent",
+    "attention",
+    "blockwise_attention",
+    "fused_losses",
+    "sequences",
+    "language_models",
+    "autoencoders",
+    "transformers",
+    "image_models",
 )
 
 

@@ -35,6 +35,14 @@ CASES = [
     Case("gelu: exact extreme", EXTREME, approximate=False),
 ]
 
+CASES += [
+    Case("log_sum_exp", normal(3, 5)),
+    Case("log_sum_exp: middle axis", normal(2, 6, 3), axis=1, keepdims=True),
+    Case("log_sum_exp: one entry", normal(3, 1)),
+    Case("log_sum_exp: ties", np.array([[2.0, 2.0, -1.0], [0.0, 0.0, 0.0]])),
+    Case("log_sum_exp: extreme", np.array([[1e4, -1e4, 0.0], [-1e4, -1e4, -700.0]])),
+]
+
 for _name in ("softmax", "log_softmax"):
     CASES += [
         Case(_name, normal(3, 5)),

@@ -1,4 +1,4 @@
-"""Sample inputs of convolution."""
+"""Sample inputs of convolution and of its transpose."""
 
 from handgrad.compare.cases import Case, normal
 
@@ -27,4 +27,43 @@ CASES = [
     Case("conv: one axis", normal(2, 9, 3), normal(4, 3, 5), stride=2, padding=3),
     Case("conv: three axes", normal(1, 4, 5, 3, 2), normal(2, 3, 2, 2, 3), padding=1, stride=2),
     Case("conv: window of one", normal(2, 3, 3, 2), normal(1, 1, 2, 4)),
+    Case(
+        "conv: input dilation",
+        normal(2, 4, 3, 2),
+        normal(3, 2, 2, 3),
+        input_dilation=(2, 3),
+        padding=1,
+    ),
+    Case(
+        "conv: everything, one axis",
+        normal(2, 6, 4),
+        normal(3, 2, 6),
+        stride=3,
+        padding=((2, 1),),
+        dilation=2,
+        input_dilation=2,
+        groups=2,
+    ),
+    Case("conv_transpose", normal(2, 4, 3, 3), normal(3, 2, 4, 3)),
+    Case(
+        "conv_transpose: stride and padding",
+        normal(2, 4, 3, 3),
+        normal(3, 3, 2, 3),
+        stride=2,
+        padding=1,
+        output_padding=1,
+    ),
+    Case("conv_transpose: windows apart", normal(1, 3, 2, 2), normal(2, 2, 3, 2), stride=(3, 4)),
+    Case("conv_transpose: depthwise", normal(2, 3, 3, 4), normal(2, 3, 1, 4), groups=4, stride=2),
+    Case(
+        "conv_transpose: everything, one axis",
+        normal(2, 5, 4),
+        normal(3, 3, 4),
+        stride=3,
+        padding=((2, 1),),
+        output_padding=2,
+        dilation=2,
+        groups=2,
+    ),
+    Case("conv_transpose: three axes", normal(1, 2, 3, 2, 2), normal(2, 2, 2, 3, 2), stride=2),
 ]

@@ -1,0 +1,282 @@
+"""Value and gradient of every operation, by hand and by jitted autodiff of the plain function.
+
+    python benchmarks/operations.py                  # everything, a Markdown table
+    python benchmarks/operations.py -k lstm          # what has lstm in its name
+    python benchmarks/operations.py --write          # the table also to benchmarks/OPERATIONS.md
+
+The two are timed in turns within one run, on inputs drawn anew; what counts is the ratio of their
+medians. Autodiff is compiled and timed a second time beside them: its ratio to itself says how far
+to believe the other. The memory is the compiler's own analysis of the temporary buffers.
+"""
+
+import argparse
+import dataclasses
+import functools
+import pathlib
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from rich.console import Console
+from rich.progress import track
+
+from handgrad import manual, reference
+from handgrad.compare.cases import load
+from handgrad.reference import sequences as SEQUENCES
+
+FILE = pathlib.Path(__file__).parent / "OPERATIONS.md"
+COPIES = 512  # of a sample input of the cases, under vmap
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    name: str
+    hand: Callable
+    auto: Callable
+    draw: Callable[[int], tuple]  # the positional arguments, of a seed
+    least: float = 1 / 1.1  # autodiff's time over ours must not be less
+    memory: float | None = None  # our temporary bytes over autodiff's must not be more
+
+
+def arrays(seed: int, *shapes: tuple[int, ...]) -> list[jax.Array]:
+    """Of variance 1, and for matrices one over the number of rows."""
+    keys = jax.random.split(jax.random.key(seed), len(shapes))
+    return [
+        jax.random.normal(key, shape) / (shape[0] ** 0.5 if len(shape) == 2 else 1)
+        for key, shape in zip(keys, shapes, strict=True)
+    ]
+
+
+# --- the sizes that the catalogue promises something for -----------------------------------------
+
+
+def scanned(cell: str, x: jax.Array, state: tuple, *weights: jax.Array) -> jax.Array:
+    """The plain net as its user would write it: one `lax.scan`, the input's product inside."""
+    step_by = SEQUENCES._CELLS[cell]
+
+    def step(state, xt):
+        state = step_by(state, xt, *weights)
+        return state, state[0]
+
+    return jnp.swapaxes(lax.scan(step, state, jnp.swapaxes(x, 0, 1))[1], 0, 1)
+
+
+def recurrent(name, hand, cell, steps, gates, states, least, memory=None) -> Row:
+    batch, features, hidden = 32, 128, 256
+
+    def draw(seed):
+        shapes = [(batch, steps, features), *[(batch, hidden)] * states, (features, gates * hidden),
+                  (hidden, gates * hidden), (gates * hidden,)]  # fmt: skip
+        return tuple(arrays(seed, *shapes))
+
+    def auto(x, *rest):
+        return scanned(cell, x, rest[:states], *rest[states:])
+
+    return Row(f"{name}, T={steps}, B=32, I=128, H=256", hand, auto, draw, least, memory)
+
+
+def lstm(*args):
+    return manual.lstm(*args, None)[0]
+
+
+def over_time(x, state, weights, cell):
+    return manual.recurrence(x, state, weights, cell=cell)[0]
+
+
+def classes(seed):
+    x, w, b = arrays(seed, (1024, 256), (256, 16384), (16384,))
+    return x, w, b, jax.random.randint(jax.random.key(seed), (1024,), 0, 16384)
+
+
+def heads(length, seed):
+    return tuple(arrays(seed, *[(4, length, 64)] * 3))
+
+
+PROMISED = [
+    recurrent("rnn", manual.rnn, "tanh", 64, 1, 1, 1.5),
+    recurrent("rnn", manual.rnn, "tanh", 512, 1, 1, 1.5),
+    recurrent("lstm", lstm, "lstm", 128, 4, 2, 1.4, 1.0),
+    recurrent("gru", manual.gru, "gru", 128, 3, 1, 1.4, 1.0),
+    recurrent(
+        "recurrence, tanh", lambda x, h, *w: over_time(x, (h,), w, "tanh"), "tanh", 512, 1, 1, 1.5
+    ),
+    recurrent(
+        "recurrence, lstm",
+        lambda x, h, c, *w: over_time(x, (h, c), w, "lstm"),
+        "lstm",
+        128,
+        4,
+        2,
+        1.4,
+        1.0,
+    ),
+    recurrent(
+        "recurrence, gru", lambda x, h, *w: over_time(x, (h,), w, "gru"), "gru", 128, 3, 1, 1.4, 1.0
+    ),
+    Row(
+        "linear_softmax_cross_entropy, N=1024, D=256, V=16384",
+        manual.linear_softmax_cross_entropy,
+        reference.linear_softmax_cross_entropy,
+        classes,
+        1.6,
+        0.25,
+    ),
+    Row(
+        "blockwise_attention, 4 heads, T=2048, d=64",
+        manual.blockwise_attention,
+        reference.blockwise_attention,
+        functools.partial(heads, 2048),
+        1.0,
+        0.25,
+    ),
+    Row(
+        "attention, 4 heads, T=1024, d=64",
+        functools.partial(manual.attention, causal=True),
+        functools.partial(reference.attention, causal=True),
+        functools.partial(heads, 1024),
+    ),
+    Row(
+        "conv, 32×28×28×16, 3×3 to 32",
+        functools.partial(manual.conv, padding=1),
+        functools.partial(reference.conv, padding=1),
+        lambda seed: tuple(arrays(seed, (32, 28, 28, 16), (3, 3, 16, 32))),
+    ),
+    Row(
+        "conv_transpose, 32×14×14×32, 3×3 to 16, stride 2",
+        functools.partial(manual.conv_transpose, stride=2),
+        functools.partial(reference.conv_transpose, stride=2),
+        lambda seed: tuple(arrays(seed, (32, 14, 14, 32), (3, 3, 16, 32))),
+    ),
+]
+
+
+# --- and every operation, at the sample inputs of its first case ---------------------------------
+
+
+def rows() -> list[Row]:
+    first = {case.function: case for case in reversed(load())}
+    return [*PROMISED, *(_of_case(case) for _, case in sorted(first.items()))]
+
+
+def _of_case(case: Any) -> Row:
+    hand, auto = (
+        functools.partial(getattr(room, case.function), **case.config)
+        for room in (manual, reference)
+    )
+
+    def draw(seed):
+        def leaf(*drawn):
+            stacked = np.stack(drawn)
+            return jnp.asarray(stacked, jnp.float32 if stacked.dtype.kind == "f" else None)
+
+        copies = [case.draw(COPIES * seed + k) for k in range(COPIES)]
+        return jax.tree.map(leaf, *copies)
+
+    return Row(f"{case.id} × {COPIES}", jax.vmap(hand), jax.vmap(auto), draw)
+
+
+# --- measuring -----------------------------------------------------------------------------------
+
+
+class Side:
+    """One function with its gradient, compiled; `run` times one call."""
+
+    def __init__(self, f: Callable, args: tuple, dy: Any):
+        def run(args, dy):
+            y, vjp = jax.vjp(f, *args)
+            gradient = [g for g in jax.tree.leaves(vjp(dy)) if g.dtype != jax.dtypes.float0]
+            return y, gradient
+
+        self.compiled = jax.jit(run).lower(args, dy).compile()
+        self.temporary = self.compiled.memory_analysis().temp_size_in_bytes
+        self.times: list[float] = []
+
+    def run(self, args: tuple, dy: Any, *, keep: bool = True) -> None:
+        start = time.perf_counter()
+        jax.block_until_ready(self.compiled(args, dy))
+        if keep:
+            self.times.append(time.perf_counter() - start)
+
+
+def measure(row: Row, rounds: int) -> dict[str, Any]:
+    inputs = [row.draw(seed) for seed in range(3)]
+    shapes = jax.eval_shape(row.auto, *inputs[0])
+    dy = jax.tree.map(lambda s: jax.random.normal(jax.random.key(9), s.shape, s.dtype), shapes)
+    sides = [Side(f, inputs[0], dy) for f in (row.hand, row.auto, row.auto)]
+    for side in sides:
+        side.run(inputs[0], dy, keep=False)
+    for i in range(rounds):
+        turn = sides if i % 2 else sides[::-1]
+        for side in turn:
+            side.run(inputs[i % len(inputs)], dy)
+    ours, theirs, again = (statistics.median(side.times) for side in sides)
+    temporary, of_autodiff = (side.temporary for side in sides[:2])
+    return {
+        "name": row.name,
+        "ours": ours,
+        "autodiff": theirs,
+        "ratio": theirs / ours,
+        "noise": again / theirs,
+        "temporary": temporary,
+        "of_autodiff": of_autodiff,
+        "kept": theirs / ours >= row.least
+        and (row.memory is None or temporary <= row.memory * of_autodiff),
+        "bound": f"≥ {row.least:.2f}×" + (f", ≤ {row.memory:g} memory" if row.memory else ""),
+    }
+
+
+def markdown(found: list[dict], rounds: int) -> str:
+    lines = [
+        f"{jax.devices()[0].device_kind}, jax {jax.__version__}, float32, {rounds} rounds; "
+        "the ratio is autodiff's time over ours.",
+        "",
+        "| operation | by hand, ms | autodiff, ms | ratio | autodiff to itself | "
+        "temporary, MB | autodiff's, MB | bound | kept |",
+        "|---|---:|---:|---:|---:|---:|---:|---|---|",
+    ]
+    for r in found:
+        cells = (
+            r["name"], f"{1e3 * r['ours']:.2f}", f"{1e3 * r['autodiff']:.2f}", f"{r['ratio']:.2f}×",
+            f"{r['noise']:.2f}", f"{r['temporary'] / 1e6:.1f}", f"{r['of_autodiff'] / 1e6:.1f}",
+            r["bound"], "yes" if r["kept"] else "**no**",
+        )  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--platform", default=None, help="cpu, gpu or tpu (default: what JAX takes)"
+    )
+    parser.add_argument("-k", metavar="PATTERN", default="", help="only what has it in its name")
+    parser.add_argument("--rounds", type=int, default=15, help="timed calls of each (15)")
+    parser.add_argument("--write", action="store_true", help=f"write the table to {FILE.name} too")
+    given = parser.parse_args(arguments)
+    if given.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    if given.platform:
+        try:
+            jax.config.update("jax_default_device", jax.devices(given.platform)[0])
+        except RuntimeError as error:
+            parser.error(f"there is no platform {given.platform!r} here: {error}")
+    chosen = [row for row in rows() if given.k in row.name]
+    if not chosen:
+        parser.error(f"nothing has {given.k!r} in its name")
+    console = Console(stderr=True)
+    found = [measure(row, given.rounds) for row in track(chosen, "operations", console=console)]
+    table = markdown(found, given.rounds)
+    sys.stdout.write(table)
+    if given.write:
+        FILE.write_text(f"# Gradients by hand against autodiff\n\n{table}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,251 @@
+"""Attention: every query reads a mean of the values, weighted by how well it matches their keys.
+
+All of it here stores the weights, (queries, keys) for each head; `blockwise_attention` does not.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from handgrad.manual.dense import affine
+from handgrad.manual.masks import allowed
+from handgrad.manual.numerics import widen
+from handgrad.manual.op import op
+
+__all__ = ["attention", "check_heads", "grouped_query_attention", "multi_head_attention"]
+
+
+@op
+def attention(q, k, v, *, causal=False, lengths=None, mask=None, scale=None):
+    r"""Y = P V,  P = softmax(S) over the keys,  S = scale Q Kᵀ.
+
+    q: (*batch, queries, width). k: (*batch, keys, width). v: (*batch, keys, out), the same batch
+    axes for all three. Returns (*batch, queries, out). scale: a number, 1/√width if None.
+    What a query may see is what all of these allow:
+    causal: query i sees the keys j ≤ i. lengths: integers of the shape of the first batch axis
+    (a scalar where there is none); the keys from there on are padding. mask: booleans, True where
+    a query may see a key, (queries, keys) or of the rank of the scores with axes of one.
+    A query that may see nothing reads zero, and its gradient is zero.
+    Backward, with p̄ = ȳ Vᵀ:
+        s̄ᵢⱼ = pᵢⱼ (p̄ᵢⱼ − Σₗ pᵢₗ p̄ᵢₗ),   V̄ = Pᵀ Ȳ,   Q̄ = scale S̄ K,   K̄ = scale S̄ᵀ Q
+    where s̄ is computed from p̄ᵢⱼ − p̄ᵢₘ if pᵢₘ is above ½ (see `softmax`). float16 and bfloat16
+    are computed in float32.
+    Raises ValueError where the shapes do not fit or an axis is empty, and for a length outside
+    [0, keys] that is known when the function is traced (as in a tuple); TypeError for wrong dtypes.
+    Source: Vaswani et al., "Attention is all you need" (2017), eq. 1.
+    """
+    _check("attention", q, k, v)
+    if q.shape[:-2] != k.shape[:-2]:
+        raise ValueError(
+            f"attention: q has shape {q.shape} and k {k.shape}; their batch axes must be equal"
+        )
+    seen = allowed("attention", (*q.shape[:-1], k.shape[-2]), causal, lengths, mask)
+    scale = _scale(scale, q)
+    y, weights = _read(q, k, v, seen, scale)
+    return y.astype(q.dtype), (q, k, v, weights)
+
+
+@attention.backward
+def _(residuals, dy, *, scale):
+    q, k, v, weights = residuals  # the weights are zero where nothing may be seen, and so is s̄
+    return _read_back(q, k, v, weights, dy, _scale(scale, q))
+
+
+@op
+def grouped_query_attention(q, k, v, *, causal=False, lengths=None, mask=None, scale=None):
+    r"""Attention of several heads, of which each group of heads shares the keys and the values.
+
+    q: (batch, heads, queries, width). k: (batch, groups, keys, width). v: (batch, groups, keys,
+    out); heads is a multiple of groups, and head h reads group ⌊h groups / heads⌋: one group is
+    multi-query attention, as many as heads multi-head attention.
+    Returns (batch, heads, queries, out). causal, lengths (batch,), mask, scale: as for `attention`;
+    the scores are (batch, heads, queries, keys).
+    Backward: that of `attention` with the heads of a group as so many more queries of the same
+    keys; the sums over queries in K̄ and V̄ then run over the heads of the group too.
+    Raises ValueError and TypeError as `attention` does, and where groups do not divide heads.
+    Source: Shazeer, "Fast transformer decoding" (2019); Ainslie et al., "GQA" (2023).
+    """
+    name = "grouped_query_attention"
+    _check(name, q, k, v)
+    if q.ndim != 4 or k.ndim != 4 or q.shape[0] != k.shape[0]:
+        raise ValueError(
+            f"{name}: q has shape {q.shape} and k {k.shape}; they must be "
+            "(batch, heads, queries, width) and (batch, groups, keys, width)"
+        )
+    check_heads(name, q.shape[1], k.shape[1])
+    scores = (*q.shape[:-1], k.shape[-2])
+    seen = allowed(name, scores, causal, lengths, mask)
+    if seen is not None:
+        seen = _by_group(jnp.broadcast_to(seen, scores), k.shape[1])
+    y, weights = _read(_by_group(q, k.shape[1]), k, v, seen, _scale(scale, q))
+    return y.reshape(*q.shape[:-1], -1).astype(q.dtype), (q, k, v, weights)
+
+
+@grouped_query_attention.backward
+def _(residuals, dy, *, scale):
+    q, k, v, weights = residuals
+    groups = k.shape[1]
+    dq, dk, dv = _read_back(
+        _by_group(q, groups), k, v, weights, _by_group(dy, groups), _scale(scale, q)
+    )
+    return dq.reshape(q.shape), dk, dv
+
+
+@op
+def multi_head_attention(
+    x,
+    context,
+    wq,
+    wk,
+    wv,
+    wo,
+    bq=None,
+    bk=None,
+    bv=None,
+    bo=None,
+    *,
+    heads,
+    causal=False,
+    lengths=None,
+    mask=None,
+):
+    r"""Y = [head₁ … head_H] Wₒ + bₒ,  headₕ = attention(X W_q, C W_k, C W_v) in its own columns.
+
+    x: (batch, queries, in), which asks. context: (batch, keys, in_context), which is read: x again
+    for self-attention. wq: (in, heads width). wk: (in_context, groups width).
+    wv: (in_context, groups out). wo: (heads out, model). bq, bk, bv, bo: (columns,) of the matrix
+    of that name, or None for no bias. Returns (batch, queries, model).
+    heads: their number; width follows from wq, and the number of groups from wk (fewer than heads:
+    grouped queries). causal, lengths (batch,), mask: as for `attention`, the scores being
+    (batch, heads, queries, keys); the scale is 1/√width.
+    Backward: the cotangents of the affine map Wₒ, then of every head, then of the three affine
+    maps; context has those of the keys and those of the values, added up.
+    Raises ValueError where the shapes do not fit or heads do not divide the columns.
+    Source: Vaswani et al., "Attention is all you need" (2017), section 3.2.2.
+    """
+    groups = _check_multi_head(x, context, wq, wk, wv, wo, heads)
+    q, kept_q = affine.forward(x, wq, bq)
+    k, kept_k = affine.forward(context, wk, bk)
+    v, kept_v = affine.forward(context, wv, bv)
+    read, kept = grouped_query_attention.forward(
+        _split(q, heads), _split(k, groups), _split(v, groups),
+        causal=causal, lengths=lengths, mask=mask,
+    )  # fmt: skip
+    y, kept_o = affine.forward(_join(read), wo, bo)
+    return y, (kept_q, kept_k, kept_v, kept, kept_o)
+
+
+@multi_head_attention.backward
+def _(residuals, dy, *, heads):
+    kept_q, kept_k, kept_v, kept, kept_o = residuals
+    dread, dwo, dbo = affine.pullback(kept_o, dy)
+    dq, dk, dv = grouped_query_attention.pullback(kept, _split(dread, heads))
+    dx, dwq, dbq = affine.pullback(kept_q, _join(dq))
+    dkeys, dwk, dbk = affine.pullback(kept_k, _join(dk))
+    dvalues, dwv, dbv = affine.pullback(kept_v, _join(dv))
+    dcontext = (widen(dkeys) + widen(dvalues)).astype(dkeys.dtype)
+    return dx, dcontext, dwq, dwk, dwv, dwo, dbq, dbk, dbv, dbo
+
+
+def check_heads(name: str, heads: int, groups: int) -> None:
+    if groups < 1 or heads % groups:
+        raise ValueError(
+            f"{name}: q has {heads} heads and k and v have {groups}; the former must be a multiple "
+            "of the latter"
+        )
+
+
+def _read(q, k, v, seen, scale):
+    """What every query reads, and its weights: both in float32 at least."""
+    q, k, v = widen(q), widen(k), widen(v)
+    scores = scale * (q @ _t(k))  # (*batch, queries, keys)
+    least = jnp.finfo(scores.dtype).min
+    if seen is not None:
+        scores = jnp.where(jnp.broadcast_to(seen, scores.shape), scores, least)
+    peak = scores.max(-1, keepdims=True)
+    e = jnp.exp(scores - peak)
+    total = jnp.where(peak == least, jnp.inf, e.sum(-1, keepdims=True))  # nothing may be seen
+    weights = e / total
+    return weights @ v, weights
+
+
+def _read_back(q, k, v, weights, dy, scale):
+    wide_q, wide_k, wide_v, dy = map(widen, (q, k, v, dy))
+    dv = _t(weights) @ dy
+    dp = dy @ _t(wide_v)
+    dp = dp - (jnp.round(weights) * dp).sum(-1, keepdims=True)  # of a weight above ½, if any
+    ds = scale * weights * (dp - (weights * dp).sum(-1, keepdims=True))
+    return (ds @ wide_k).astype(q.dtype), (_t(ds) @ wide_q).astype(k.dtype), dv.astype(v.dtype)
+
+
+def _t(x: jax.Array) -> jax.Array:
+    return jnp.swapaxes(x, -1, -2)
+
+
+def _by_group(x, groups):
+    """(batch, heads, queries, ·) -> (batch, groups, heads of a group × queries, ·)."""
+    return x.reshape(x.shape[0], groups, x.shape[1] // groups * x.shape[2], x.shape[3])
+
+
+def _split(x, heads):
+    """(batch, time, heads × width) -> (batch, heads, time, width)."""
+    return jnp.swapaxes(x.reshape(*x.shape[:2], heads, x.shape[2] // heads), 1, 2)
+
+
+def _join(x):
+    """(batch, heads, time, width) -> (batch, time, heads × width)."""
+    batch, heads, time, width = x.shape
+    return jnp.swapaxes(x, 1, 2).reshape(batch, time, heads * width)
+
+
+def _scale(scale, q):
+    return q.shape[-1] ** -0.5 if scale is None else scale
+
+
+def _check(name, q, k, v):
+    ranks = jnp.ndim(q) >= 2 and jnp.ndim(k) == jnp.ndim(q) == jnp.ndim(v)
+    if not ranks or q.shape[-1] != k.shape[-1] or k.shape[:-1] != v.shape[:-1]:
+        raise ValueError(
+            f"{name}: q has shape {jnp.shape(q)}, k {jnp.shape(k)} and v {jnp.shape(v)}; they must "
+            "be (…, queries, width), (…, keys, width) and (…, keys, out)"
+        )
+    if 0 in q.shape[-2:] or 0 in k.shape[-2:]:
+        raise ValueError(
+            f"{name}: q has shape {q.shape} and k {k.shape}; there must be at least one query, one "
+            "key and one number in each"
+        )
+
+
+def _check_multi_head(x, context, wq, wk, wv, wo, heads):
+    """The number of groups."""
+    name = "multi_head_attention"
+    if jnp.ndim(x) != 3 or jnp.ndim(context) != 3 or x.shape[0] != context.shape[0]:
+        raise ValueError(
+            f"{name}: x has shape {jnp.shape(x)} and context {jnp.shape(context)}; they must be "
+            "(batch, queries, in) and (batch, keys, in_context)"
+        )
+    if not isinstance(heads, int) or heads < 1:
+        raise ValueError(f"{name}: heads must be a positive number; got {heads!r}")
+    columns = {"wq": wq, "wk": wk, "wv": wv, "wo": wo}
+    for argument, w in columns.items():
+        if jnp.ndim(w) != 2:
+            raise ValueError(
+                f"{name}: {argument} has shape {jnp.shape(w)}; it must be a matrix, (in, out)"
+            )
+    if wq.shape[1] % heads:
+        raise ValueError(
+            f"{name}: wq has shape {wq.shape}; its columns must be a multiple of the {heads} heads"
+        )
+    width = wq.shape[1] // heads
+    groups = wk.shape[1] // max(width, 1)
+    if width < 1 or groups < 1 or wk.shape[1] % width or wv.shape[1] % groups:
+        raise ValueError(
+            f"{name}: wk has shape {wk.shape} and wv {wv.shape}; with heads of width {width}, as "
+            "wq has them, they must be (in_context, groups width) and (in_context, groups out)"
+        )
+    check_heads(name, heads, groups)
+    if wo.shape[0] != heads * (wv.shape[1] // groups):
+        raise ValueError(
+            f"{name}: wo has shape {wo.shape}; its rows must be {heads * (wv.shape[1] // groups)}, "
+            f"the columns of {heads} heads"
+        )
+    return groups

@@ -1,0 +1,164 @@
+"""Divergences between distributions, and cross entropies that weigh their samples anew."""
+
+import jax.numpy as jnp
+from jax import lax
+
+from handgrad.manual.activations import softplus
+from handgrad.manual.losses import softmax_cross_entropy_with_integer_labels
+from handgrad.manual.numerics import log_probabilities, normalise, probabilities, widen
+from handgrad.manual.op import op
+from handgrad.manual.shapes import same_shapes
+
+__all__ = [
+    "focal_loss_with_logits",
+    "kl_divergence",
+    "kl_divergence_with_logits",
+    "label_smoothing_cross_entropy",
+]
+
+
+@op
+def kl_divergence(p, q):
+    r"""D = Σᵢ pᵢ ln(pᵢ/qᵢ) for each sample, from probabilities, with 0 ln 0 = 0.
+
+    p, q: (*batch, classes). Returns (*batch,).
+    Backward: p̄ᵢ = D̄ (ln(pᵢ/qᵢ) + 1),   q̄ᵢ = −D̄ pᵢ/qᵢ.
+    The classes are not taken to add up to one: each is a variable of its own. The
+    logarithm is that of 1 + (pᵢ − qᵢ)/qᵢ, or −1 times that of 1 + (qᵢ − pᵢ)/pᵢ, and keeps its
+    digits where pᵢ is near qᵢ; pᵢ = qᵢ = 0 counts as equal. D is infinite where q excludes what
+    p does not, p̄ where pᵢ = 0 < qᵢ, as in truth; `kl_divergence_with_logits` never gets there.
+    Raises ValueError where the shapes differ.
+    Source: Kullback, Leibler (1951), "On information and sufficiency".
+    """
+    same_shapes("kl_divergence", least=1, p=p, q=q)
+    wide_p = widen(p)
+    terms = jnp.where(wide_p == 0, 0, wide_p * _log_ratio(wide_p, widen(q)))
+    return terms.sum(-1).astype(p.dtype), (p, q)
+
+
+@kl_divergence.backward
+def _(residuals, dy):
+    p, q = map(widen, residuals)
+    dy = widen(dy)[..., None]
+    return dy * (_log_ratio(p, q) + 1), -dy * p / jnp.where(p == 0, 1, q)
+
+
+def _log_ratio(p, q):
+    """ln(p/q) as ± ln(1 + d), d the difference over the smaller of the two; 0 where both are 0."""
+    higher = p >= q
+    large, small = jnp.where(higher, p, q), jnp.where(higher, q, p)
+    logarithm = jnp.log1p((large - small) / jnp.where(large == 0, 1, small))
+    return jnp.where(higher, logarithm, -logarithm)
+
+
+@op
+def kl_divergence_with_logits(p_logits, q_logits):
+    r"""D = Σᵢ pᵢ (ln pᵢ − ln qᵢ) with p = softmax(a), q = softmax(b), for each sample.
+
+    p_logits, q_logits: a and b, (*batch, classes). Returns (*batch,).
+    Backward: āᵢ = D̄ pᵢ (ln pᵢ − ln qᵢ − D),   b̄ᵢ = D̄ (qᵢ − pᵢ), and (1 − pᵢ) − (1 − qᵢ) where
+    pᵢ is above ½, each with all its digits. As in distillation p is the teacher, q the pupil.
+    Nothing is infinite for finite logits. float16 and bfloat16 are computed in float32.
+    Raises ValueError where the shapes differ.
+    Source: Hinton, Vinyals, Dean (2015), "Distilling the knowledge in a neural network".
+    """
+    same_shapes("kl_divergence_with_logits", least=1, p_logits=p_logits, q_logits=q_logits)
+    normalisers = normalise(p_logits), normalise(q_logits)
+    p, _ = probabilities(p_logits, normalisers[0])
+    loss = (p * _difference(p_logits, q_logits, normalisers)).sum(-1, keepdims=True)
+    return loss[..., 0].astype(p_logits.dtype), (p_logits, q_logits, normalisers, loss)
+
+
+@kl_divergence_with_logits.backward
+def _(residuals, dy):
+    p_logits, q_logits, normalisers, loss = residuals
+    dy = widen(dy)[..., None]
+    p, one_minus_p = probabilities(p_logits, normalisers[0])
+    q, one_minus_q = probabilities(q_logits, normalisers[1])
+    dp_logits = dy * p * (_difference(p_logits, q_logits, normalisers) - loss)
+    dq_logits = dy * jnp.where(p > 0.5, one_minus_p - one_minus_q, q - p)
+    return dp_logits, dq_logits
+
+
+def _difference(p_logits, q_logits, normalisers):
+    """ln p − ln q."""
+    of_p, of_q = normalisers
+    return log_probabilities(p_logits, of_p) - log_probabilities(q_logits, of_q)
+
+
+@op
+def label_smoothing_cross_entropy(logits, labels, *, smoothing=0.1):
+    r"""L = −Σᵢ cᵢ ln pᵢ with p = softmax(s) and cᵢ = (1 − ε) δᵢ,label + ε/K, for each sample.
+
+    logits: (*batch, classes), K classes. labels: (*batch,), integers in [0, classes).
+    smoothing: ε in [0, 1]. Returns (*batch,).
+    Backward: s̄ᵢ = L̄ (pᵢ − cᵢ), as pᵢ − ε/K, and −(1 − pᵢ) + ε − ε/K for the label, with
+    1 − p as in softmax_cross_entropy. Integers have no cotangent.
+    A label outside [0, classes) gives NaN, in the loss and in the gradient of its row.
+    Raises ValueError where the shapes do not fit or smoothing is outside [0, 1], TypeError for
+    labels that are not integers.
+    Source: Szegedy, Vanhoucke, Ioffe, Shlens, Wojna (2016), "Rethinking the Inception
+    architecture for computer vision".
+    """
+    if isinstance(smoothing, int | float) and not 0 <= smoothing <= 1:
+        raise ValueError(
+            f"label_smoothing_cross_entropy: smoothing is {smoothing}; it must be in [0, 1]"
+        )
+    hard, residuals = softmax_cross_entropy_with_integer_labels.forward(logits, labels)
+    even = -log_probabilities(logits, residuals[-1]).mean(-1)
+    loss = (1 - smoothing) * widen(hard) + smoothing * even
+    return loss.astype(logits.dtype), residuals
+
+
+@label_smoothing_cross_entropy.backward
+def _(residuals, dy, *, smoothing):
+    logits, index, normaliser = residuals
+    p, one_minus_p = probabilities(logits, normaliser)
+    chosen = lax.broadcasted_iota(index.dtype, logits.shape, logits.ndim - 1) == index
+    share = smoothing / logits.shape[-1]
+    dlogits = widen(dy)[..., None] * (jnp.where(chosen, smoothing - one_minus_p, p) - share)
+    return dlogits.astype(logits.dtype), None
+
+
+@op
+def focal_loss_with_logits(logits, labels, *, gamma=2.0, alpha=None):
+    r"""L = −αₜ (1 − pₜ)^γ ln pₜ for each logit, with pₜ = σ(z), z = x for the label 1, −x for 0.
+
+    logits: any shape. labels: the same shape, integers or booleans, 0 or 1. gamma: γ ≥ 0.
+    alpha: αₜ is alpha for the label 1 and 1 − alpha for 0; None: αₜ = 1. Returns that shape;
+    bfloat16 and float16 are computed in float32.
+    Backward: z̄ = −L̄ αₜ (1 − pₜ)^γ (γ pₜ softplus(−z) + 1 − pₜ), of which no term is negative,
+    and x̄ = ±z̄. (1 − pₜ)^γ is e^{−γ softplus(z)}, which keeps its digits as pₜ nears 1. Labels
+    have no cotangent.
+    Raises ValueError where the shapes differ, gamma is negative or alpha outside [0, 1],
+    TypeError for floating-point labels.
+    Source: Lin, Goyal, Girshick, He, Dollár (2017), "Focal loss for dense object detection".
+    """
+    name = "focal_loss_with_logits"
+    same_shapes(name, logits=logits, labels=labels)
+    if jnp.issubdtype(labels.dtype, jnp.floating):
+        raise TypeError(f"{name}: labels are {labels.dtype}, and must be integers or booleans")
+    if isinstance(gamma, int | float) and not gamma >= 0:
+        raise ValueError(f"{name}: gamma is {gamma}; it must not be negative")
+    if isinstance(alpha, int | float) and not 0 <= alpha <= 1:
+        raise ValueError(f"{name}: alpha is {alpha}; it must be None or in [0, 1]")
+    z, weight = _margin(logits, labels, alpha)
+    loss = weight * jnp.exp(-gamma * softplus.forward(z)[0]) * softplus.forward(-z)[0]
+    return loss.astype(logits.dtype), (logits, labels)
+
+
+@focal_loss_with_logits.backward
+def _(residuals, dy, *, gamma, alpha):
+    logits, labels = residuals
+    z, weight = _margin(logits, labels, alpha)
+    focus = weight * jnp.exp(-gamma * softplus.forward(z)[0])
+    slope = gamma * lax.logistic(z) * softplus.forward(-z)[0] + lax.logistic(-z)
+    dz = -widen(dy) * focus * slope
+    return jnp.where(labels.astype(bool), dz, -dz), None
+
+
+def _margin(logits, labels, alpha):
+    """z, and αₜ."""
+    x, one = widen(logits), labels.astype(bool)
+    weight = 1.0 if alpha is None else jnp.where(one, alpha, 1 - alpha).astype(x.dtype)
+    return jnp.where(one, x, -x), weight

@@ -1,0 +1,105 @@
+"""The last layer of a language model and its loss in one, so that its logits are never stored."""
+
+import jax.numpy as jnp
+from jax import lax
+
+from handgrad.manual.numerics import widen
+from handgrad.manual.op import op
+
+__all__ = ["linear_softmax_cross_entropy"]
+
+
+@op
+def linear_softmax_cross_entropy(x, w, b, labels, *, reduction="mean", block=128):
+    r"""L = Σₙ lₙ / N,  lₙ = −ln p_c with p = softmax(s), s = xₙ w + b and c the label of row n.
+
+    x: (*batch, in), of N rows. w: (in, classes). b: (classes,), or None for no bias.
+    labels: (*batch,), integers in [0, classes). Returns a scalar. reduction: "mean", or "sum" for
+    L = Σₙ lₙ. block: so many rows are worked on at a time, and their (block, classes) logits are
+    all that ever exists of them.
+    Backward, with s̄ᵢ = L̄ (pᵢ − δ_ic) / N:
+        x̄ = s̄ wᵀ,   w̄ = Σ xᵀ s̄,   b̄ = Σ s̄
+    L̄ is one number, by which all of it can be multiplied in the end: the forward makes the rest
+    of it while it has the logits of a block, and nothing is computed twice. (Where no gradient is
+    asked for, the compiler drops it.) With m the largest score and r = Σ_{i≠c} e^{sᵢ−m}:
+        1 − p_c = r / (r + e^{s_c−m}),   l = ln(r + e^{s_c−m}) + m − s_c,  ln(1 + r) at s_c = m
+    and so the gradient and the loss of an almost certain class keep their digits.
+    float16 and bfloat16 are computed in float32. A label outside [0, classes) makes the loss and
+    the gradients that it reaches NaN.
+    Raises ValueError where the shapes do not fit or the reduction is unknown, TypeError for labels
+    that are not integers.
+    Source: Hsu et al., "Liger kernel: efficient Triton kernels for LLM training" (2024), section
+    3.2; Wijmans et al., "Cut your losses in large-vocabulary language models" (2024).
+    """
+    _check(x, w, b, labels, reduction, block)
+    size = labels.size
+    rows, classes = (
+        _blocks(x.reshape(size, x.shape[-1]), block),
+        _classes(labels, block, w.shape[1]),
+    )
+    wide_w = widen(w)
+
+    def one(state, now):
+        dw, db = state
+        x, c = now
+        s = widen(x) @ wide_w
+        s = s if b is None else s + widen(b)[None, :]  # (block, classes)
+        s_c = jnp.take_along_axis(s, c, -1, mode="clip")
+        chosen = lax.broadcasted_iota(c.dtype, s.shape, 1) == c
+        peak = s.max(-1, keepdims=True)
+        e = jnp.exp(s - peak)
+        others = jnp.where(chosen, 0, e).sum(-1, keepdims=True)  # r
+        others = jnp.where(c < w.shape[1], others, jnp.nan)
+        total = others + jnp.exp(s_c - peak)
+        loss = jnp.where(s_c == peak, jnp.log1p(others), jnp.log(total) + (peak - s_c))
+        ds = jnp.where(chosen, -others, e) / total
+        ds, loss = jnp.where(c < 0, 0, ds), jnp.where(c < 0, 0, loss)  # a row of padding
+        return (dw + widen(x).T @ ds, db + ds.sum(0)), (loss, ds @ wide_w.T)
+
+    zeros = jnp.zeros_like(wide_w)
+    (dw, db), (loss, dx) = lax.scan(one, (zeros, zeros[0]), (rows, classes))
+    share = 1 / max(size, 1) if reduction == "mean" else 1.0
+    dx = dx.reshape(dx.shape[0] * dx.shape[1], dx.shape[2])[:size].reshape(x.shape)
+    return (share * loss.sum()).astype(x.dtype), (dx, dw, None if b is None else db, share)
+
+
+@linear_softmax_cross_entropy.backward
+def _(residuals, dy):
+    dx, dw, db, share = residuals
+    dy = share * widen(dy)
+    return dy * dx, dy * dw, None if db is None else dy * db, None
+
+
+def _blocks(rows, block, fill=0):
+    """(N, ·) -> (blocks, block, ·), filled up with rows of `fill`."""
+    block = min(block, max(len(rows), 1))
+    rows = jnp.pad(rows, [(0, -len(rows) % block), (0, 0)], constant_values=fill)
+    return rows.reshape(len(rows) // block, block, rows.shape[1])
+
+
+def _classes(labels, block, beyond):
+    """(blocks, block, 1), with −1 for a row of padding, and `beyond` for a negative label."""
+    labels = labels.reshape(-1, 1).astype(jnp.int32)
+    return _blocks(jnp.where(labels < 0, beyond, labels), block, fill=-1)
+
+
+def _check(x, w, b, labels, reduction, block):
+    name = "linear_softmax_cross_entropy"
+    if jnp.ndim(x) < 1 or jnp.ndim(w) != 2 or x.shape[-1] != w.shape[0]:
+        raise ValueError(
+            f"{name}: x has shape {jnp.shape(x)} and w {jnp.shape(w)}; they must be (*batch, in) "
+            "and (in, classes)"
+        )
+    if b is not None and jnp.shape(b) != w.shape[1:]:
+        raise ValueError(f"{name}: b has shape {jnp.shape(b)}; it must be {w.shape[1:]}, or None")
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(f"{name}: labels are {labels.dtype}, and must be integers")
+    if jnp.shape(labels) != x.shape[:-1]:
+        raise ValueError(
+            f"{name}: labels have shape {jnp.shape(labels)}; they must be {x.shape[:-1]}, one for "
+            "each row of x"
+        )
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"{name}: reduction is {reduction!r}; it must be one of: mean, sum")
+    if not isinstance(block, int) or block < 1:
+        raise ValueError(f"{name}: block must be a positive number; got {block!r}")

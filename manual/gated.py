@@ -1,0 +1,86 @@
+"""Gated linear units: one half of the features decides how much of the other half passes."""
+
+import jax.numpy as jnp
+
+from handgrad.manual.activations import gelu_and_slope, silu_and_slope
+from handgrad.manual.numerics import sigmoid_and_slope, widen
+from handgrad.manual.op import op
+from handgrad.manual.shapes import same_shapes
+
+__all__ = ["geglu", "glu", "swiglu"]
+
+
+@op
+def glu(x, *, axis=-1):
+    r"""y = a ∘ σ(b), with x = (a, b) cut in two halves along `axis`.
+
+    x: any shape with at least one axis, even along `axis`. axis: int. Returns that shape with
+    `axis` halved; bfloat16 and float16 are computed in float32.
+    Backward: x̄ = (ȳ ∘ σ(b), ȳ ∘ a ∘ σ′(b)).
+    Raises ValueError where `axis` does not exist or is odd.
+    Source: Dauphin, Fan, Auli, Grangier (2017), "Language modeling with gated convolutional
+    networks".
+    """
+    if not -jnp.ndim(x) <= axis < jnp.ndim(x) or x.shape[axis] % 2:
+        raise ValueError(
+            f"glu: x has shape {jnp.shape(x)}; it must have an even number of features along "
+            f"axis {axis}, to be cut into values and gates"
+        )
+    value, gate = jnp.split(widen(x), 2, axis)
+    opened, _ = sigmoid_and_slope(gate)
+    return (value * opened).astype(x.dtype), x
+
+
+@glu.backward
+def _(x, dy, *, axis):
+    value, gate = jnp.split(widen(x), 2, axis)
+    dy = widen(dy)
+    opened, slope = sigmoid_and_slope(gate)
+    return (jnp.concatenate([dy * opened, dy * value * slope], axis).astype(x.dtype),)
+
+
+@op
+def swiglu(gate, value):
+    r"""y = silu(g) ∘ v, silu(g) = g σ(g), with gate g and value v.
+
+    gate, value: any equal shapes. Returns the same shape; bfloat16 and float16 are computed in
+    float32.
+    Backward: ḡ = ȳ ∘ v ∘ silu′(g),  v̄ = ȳ ∘ silu(g). Both are made anew from g and v: neither
+    silu(g) nor its slope is kept.
+    Raises ValueError where the shapes differ.
+    Source: Shazeer (2020), "GLU variants improve transformer".
+    """
+    same_shapes("swiglu", gate=gate, value=value)
+    opened, _ = silu_and_slope(widen(gate))
+    return (opened * widen(value)).astype(gate.dtype), (gate, value)
+
+
+@swiglu.backward
+def _(residuals, dy):
+    gate, value = residuals
+    dy = widen(dy)
+    opened, slope = silu_and_slope(widen(gate))
+    return dy * widen(value) * slope, dy * opened
+
+
+@op
+def geglu(gate, value, *, approximate=True):
+    r"""y = gelu(g) ∘ v, with gate g and value v.
+
+    gate, value: any equal shapes. approximate: gelu's, by tanh. Returns the same shape; bfloat16
+    and float16 are computed in float32.
+    Backward: ḡ = ȳ ∘ v ∘ gelu′(g),  v̄ = ȳ ∘ gelu(g), both made anew from g and v.
+    Raises ValueError where the shapes differ.
+    Source: Shazeer (2020), "GLU variants improve transformer".
+    """
+    same_shapes("geglu", gate=gate, value=value)
+    opened, _ = gelu_and_slope(widen(gate), approximate)
+    return (opened * widen(value)).astype(gate.dtype), (gate, value)
+
+
+@geglu.backward
+def _(residuals, dy, *, approximate):
+    gate, value = residuals
+    dy = widen(dy)
+    opened, slope = gelu_and_slope(widen(gate), approximate)
+    return dy * widen(value) * slope, dy * opened

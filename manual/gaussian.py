@@ -1,0 +1,124 @@
+"""The Gaussian: its likelihood, its divergence, a draw from it, and the autoencoder of all three.
+
+A variance is given by its logarithm, as networks give it: it is positive whatever they say.
+"""
+
+import math
+
+import jax.numpy as jnp
+
+from handgrad.manual.losses import binary_cross_entropy_with_logits
+from handgrad.manual.numerics import widen
+from handgrad.manual.op import op
+from handgrad.manual.shapes import same_shapes
+
+__all__ = ["elbo", "gaussian_kl", "gaussian_nll", "reparametrize"]
+
+
+@op
+def gaussian_nll(mean, log_var, targets):
+    r"""L = −ln N(t; μ, σ²) = ½ Σ (z² + v + ln 2π), z = (t − μ)/σ, for each sample, v = ln σ².
+
+    mean, log_var, targets: μ, v and t, (*batch, features). Returns (*batch,).
+    Backward: t̄ = L̄ z/σ,   μ̄ = −t̄,   v̄ = ½ L̄ (1 − z)(1 + z).
+    z² is the square of (t − μ) e^{−v/2}, which neither factor overflows before. float16 and
+    bfloat16 are computed in float32. Raises ValueError where the shapes differ.
+    Source: Nix, Weigend (1994), "Estimating the mean and variance of the target probability
+    distribution".
+    """
+    same_shapes("gaussian_nll", least=1, mean=mean, log_var=log_var, targets=targets)
+    z = _standard(mean, log_var, targets)
+    loss = 0.5 * (z * z + widen(log_var) + math.log(2 * math.pi)).sum(-1)
+    return loss.astype(mean.dtype), (mean, log_var, targets)
+
+
+@gaussian_nll.backward
+def _(residuals, dy):
+    z = _standard(*residuals)
+    dy = widen(dy)[..., None]
+    dtargets = dy * z * jnp.exp(-0.5 * widen(residuals[1]))
+    return -dtargets, 0.5 * dy * (1 - z) * (1 + z), dtargets
+
+
+def _standard(mean, log_var, targets):
+    return (widen(targets) - widen(mean)) * jnp.exp(-0.5 * widen(log_var))
+
+
+@op
+def gaussian_kl(mean, log_var):
+    r"""D = KL(N(μ, σ²) ‖ N(0, 1)) = ½ Σ (μ² + σ² − 1 − ln σ²) for each sample, v = ln σ².
+
+    mean, log_var: μ and v, (*batch, features). Returns (*batch,).
+    Backward: μ̄ = D̄ μ,   v̄ = ½ D̄ (σ² − 1), with σ² − 1 = eᵛ − 1 to all digits at v = 0.
+    float16 and bfloat16 are computed in float32. Raises ValueError where the shapes differ.
+    Source: Kingma, Welling (2014), "Auto-encoding variational Bayes", appendix B.
+    """
+    same_shapes("gaussian_kl", least=1, mean=mean, log_var=log_var)
+    v = widen(log_var)
+    loss = 0.5 * (jnp.square(widen(mean)) + (jnp.expm1(v) - v)).sum(-1)
+    return loss.astype(mean.dtype), (mean, log_var)
+
+
+@gaussian_kl.backward
+def _(residuals, dy):
+    mean, log_var = map(widen, residuals)
+    dy = widen(dy)[..., None]
+    return dy * mean, 0.5 * dy * jnp.expm1(log_var)
+
+
+@op
+def reparametrize(mean, log_var, noise):
+    r"""z = μ + σ ε: a draw from N(μ, σ²) out of the noise ε, with a derivative by μ and σ.
+
+    mean, log_var, noise: μ, ln σ² and ε, any equal shapes; ε is drawn by the caller, from
+    N(0, 1). Returns the same shape.
+    Backward: μ̄ = z̄,   v̄ = ½ z̄ σ ε,   ε̄ = z̄ σ.
+    float16 and bfloat16 are computed in float32. Raises ValueError where the shapes differ.
+    Source: Kingma, Welling (2014), "Auto-encoding variational Bayes", section 2.4.
+    """
+    same_shapes("reparametrize", mean=mean, log_var=log_var, noise=noise)
+    z = widen(mean) + jnp.exp(0.5 * widen(log_var)) * widen(noise)
+    return z.astype(mean.dtype), (log_var, noise)
+
+
+@reparametrize.backward
+def _(residuals, dy):
+    log_var, noise = map(widen, residuals)
+    dnoise = widen(dy) * jnp.exp(0.5 * log_var)
+    return dy, 0.5 * dnoise * noise, dnoise
+
+
+@op
+def elbo(logits, targets, mean, log_var, *, beta=1.0):
+    r"""E = Σ ln p(x | z) − β KL(N(μ, σ²) ‖ N(0, 1)), to be made as large as possible.
+
+    logits, targets: the decoder's logits of the pixels and the pixels x in [0, 1] themselves,
+    (*batch, outputs); ln p(x | z) is −binary_cross_entropy_with_logits. mean, log_var: of the
+    code z, (*batch, latents). beta: the weight of the divergence; 1 gives the bound on ln p(x).
+    Returns (*batch,), for the draw of z that the logits were made of.
+    Backward: logits and targets have those of the cross entropy with the cotangent −Ē, mean and
+    log_var those of gaussian_kl with −β Ē.
+    Raises ValueError where the shapes do not fit.
+    Source: Kingma, Welling (2014), "Auto-encoding variational Bayes"; β: Higgins et al. (2017),
+    "beta-VAE".
+    """
+    same_shapes("elbo", least=1, logits=logits, targets=targets)
+    same_shapes("elbo", least=1, mean=mean, log_var=log_var)
+    if logits.shape[:-1] != mean.shape[:-1]:
+        raise ValueError(
+            f"elbo: logits have shape {logits.shape} and mean {mean.shape}; they must be "
+            "(*batch, outputs) and (*batch, latents) with the same batch"
+        )
+    surprise, _ = binary_cross_entropy_with_logits.forward(widen(logits), widen(targets))
+    divergence, _ = gaussian_kl.forward(widen(mean), widen(log_var))
+    bound = -surprise.sum(-1) - beta * divergence
+    return bound.astype(logits.dtype), (logits, targets, mean, log_var)
+
+
+@elbo.backward
+def _(residuals, dy, *, beta):
+    logits, targets, mean, log_var = map(widen, residuals)
+    dy = -widen(dy)
+    dsurprise = jnp.broadcast_to(dy[..., None], logits.shape)
+    pixels = binary_cross_entropy_with_logits.pullback((logits, targets), dsurprise)
+    return *pixels, *gaussian_kl.pullback((mean, log_var), beta * dy)

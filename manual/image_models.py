@@ -1,0 +1,57 @@
+"""A convolutional network whose whole gradient is written by hand, operation by operation."""
+
+import jax.numpy as jnp
+
+from handgrad.manual.activations import tanh
+from handgrad.manual.convolution import conv
+from handgrad.manual.losses import softmax_cross_entropy_with_integer_labels
+from handgrad.manual.networks import mlp
+from handgrad.manual.numerics import widen
+from handgrad.manual.op import op
+from handgrad.manual.pooling import average_pool
+from handgrad.manual.trees import parts
+
+__all__ = ["lenet_loss"]
+
+
+@op
+def lenet_loss(params, x, labels):
+    r"""J = mean of −ln p(label): twice conv, tanh and the mean of every 2×2, then `mlp`.
+
+    params: a dictionary of convolutions, a list of layers (kernel, b) of shapes (window, window,
+    in, out) and (out,), and dense, a list of layers (w, b) as `mlp` takes it, the first of as many
+    inputs as there are numbers left of an image, with tanh between them. x: (batch, height, width,
+    channels). labels: (batch,), integers in [0, classes). Returns a scalar.
+    `lenet_loss.value_and_gradient(params, x, labels)` gives the loss and all gradients, by hand.
+    Backward: that of the loss with J̄ / batch for every sample, of `mlp`, and of each convolution,
+    last to first: of the pooling, of tanh, then b̄ = Σ z̄ over all places, and x̄ and the kernel's.
+    Raises ValueError for a missing part and for shapes that do not fit.
+    Source: LeCun et al., "Gradient-based learning applied to document recognition" (1998).
+    """
+    convolutions, dense = parts("lenet_loss: params", params, "convolutions", "dense")
+    kept = []
+    for kernel, b in convolutions:
+        z, kept_conv = conv.forward(x, kernel)
+        if b.shape != z.shape[-1:]:
+            raise ValueError(f"lenet_loss: b has shape {b.shape}; it must be {z.shape[-1:]}")
+        y, kept_tanh = tanh.forward(z + jnp.broadcast_to(b, z.shape))
+        x, kept_pool = average_pool.forward(y, window=2)
+        kept.append((kept_conv, kept_tanh, kept_pool))
+    logits, kept_dense = mlp.forward(dense, x.reshape(x.shape[0], -1))
+    losses, kept_loss = softmax_cross_entropy_with_integer_labels.forward(logits, labels)
+    return widen(losses).mean().astype(x.dtype), (kept, x, kept_dense, kept_loss)
+
+
+@lenet_loss.backward
+def _(residuals, dy):
+    kept, x, kept_dense, kept_loss = residuals
+    share = jnp.broadcast_to(widen(dy) / x.shape[0], x.shape[:1])
+    dlogits, _ = softmax_cross_entropy_with_integer_labels.pullback(kept_loss, share)
+    ddense, dx = mlp.pullback(kept_dense, dlogits, activation="tanh", output_activation="identity")
+    dx, dconvolutions = dx.reshape(x.shape), []
+    for kept_conv, kept_tanh, kept_pool in reversed(kept):
+        (dpooled,) = average_pool.pullback(kept_pool, dx, window=2)
+        (dz,) = tanh.pullback(kept_tanh, dpooled.astype(dx.dtype))
+        dx, dkernel = conv.pullback(kept_conv, dz)
+        dconvolutions.append((dkernel, widen(dz).sum((0, 1, 2))))
+    return {"convolutions": dconvolutions[::-1], "dense": ddense}, dx, None

@@ -1,0 +1,58 @@
+"""A recurrent language model whose whole gradient is written by hand, operation by operation."""
+
+import jax
+import jax.numpy as jnp
+
+from handgrad.manual.embedding import embedding
+from handgrad.manual.fused_losses import linear_softmax_cross_entropy
+from handgrad.manual.op import op
+from handgrad.manual.sequences import stacked
+from handgrad.manual.trees import parts
+
+__all__ = ["check_tokens", "recurrent_lm_loss"]
+
+
+@op
+def recurrent_lm_loss(params, states, tokens, targets, *, cell="lstm"):
+    r"""J = mean over all places of −ln p(target | the tokens so far), of layers of recurrent cells.
+
+    params: a dictionary of table (characters, features), layers, a list of weights as `stacked`
+    takes them, and w (hidden, characters) and b (characters,) of the last layer.
+    states: what each layer starts from, a list as `stacked` takes it. tokens, targets:
+    (batch, time), integers in [0, characters); targets are usually the tokens one place later.
+    cell: "lstm", "tanh" or another of `recurrence`. Returns a scalar.
+    `recurrent_lm_loss.value_and_gradient(params, states, tokens, targets)` gives the loss and all
+    gradients, by hand, in one call.
+    Backward: that of the loss with the last layer, of the recurrent layers, last to first and back
+    through time, and of the table, into which the cotangents of a character's places are added up.
+    Raises ValueError for a missing part and for shapes that do not fit, TypeError for tokens that
+    are not integers.
+    Source: Mikolov et al., "Recurrent neural network based language model" (2010); Karpathy,
+    "The unreasonable effectiveness of recurrent neural networks" (2015).
+    """
+    table, layers, w, b = parts("recurrent_lm_loss: params", params, "table", "layers", "w", "b")
+    check_tokens("recurrent_lm_loss", tokens, targets)
+    x, kept_table = embedding.forward(tokens, table)  # (batch, time, features)
+    (h, _), kept_layers = stacked.forward(x, states, layers, cell=cell)
+    loss, kept_loss = linear_softmax_cross_entropy.forward(h, w, b, targets)
+    return loss, (kept_table, kept_layers, kept_loss, states)
+
+
+@recurrent_lm_loss.backward
+def _(residuals, dy, *, cell):
+    kept_table, kept_layers, kept_loss, states = residuals
+    dh, dw, db, _ = linear_softmax_cross_entropy.pullback(kept_loss, dy)
+    unused = jax.tree.map(jnp.zeros_like, states)  # nothing depends on the final states
+    dx, dstates, dlayers = stacked.pullback(kept_layers, (dh, unused), cell=cell)
+    _, dtable = embedding.pullback(kept_table, dx)
+    return {"table": dtable, "layers": dlayers, "w": dw, "b": db}, dstates, None, None
+
+
+def check_tokens(name: str, tokens: jax.Array, targets: jax.Array) -> None:
+    if not jnp.issubdtype(tokens.dtype, jnp.integer):
+        raise TypeError(f"{name}: tokens are {tokens.dtype}, and must be integers")
+    if jnp.ndim(tokens) != 2 or jnp.shape(targets) != tokens.shape or tokens.shape[1] == 0:
+        raise ValueError(
+            f"{name}: tokens have shape {jnp.shape(tokens)} and targets {jnp.shape(targets)}; both "
+            "must be (batch, time) with at least one step of time"
+        )

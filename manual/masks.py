@@ -1,0 +1,86 @@
+"""Which places of padded sequences count: masks and lengths, checked and made of one shape."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.core import Tracer
+
+__all__ = ["allowed", "check_lengths"]
+
+
+def allowed(
+    name: str,
+    shape: tuple[int, ...],
+    causal: bool,
+    lengths: Any,
+    mask: Any,
+) -> jax.Array | None:
+    """True where a query may see a key, of the rank of the scores; None where all may see all.
+
+    shape: that of the scores, (*batch, queries, keys). The axes of what is returned are those of
+    the scores or one, so that nothing is stored larger than it was given.
+    """
+    rank, keys = len(shape), shape[-1]
+    parts = []
+    if causal:
+        square = (1,) * (rank - 2) + shape[-2:]
+        rows, columns = (lax.broadcasted_iota(jnp.int32, square, rank - a) for a in (2, 1))
+        parts.append(columns <= rows)
+    if lengths is not None:
+        lengths = check_lengths(name, lengths, shape[:-2][:1], keys)
+        lengths = lengths.reshape(lengths.shape + (1,) * (rank - lengths.ndim))
+        places = lax.broadcasted_iota(jnp.int32, (1,) * (rank - 1) + (keys,), rank - 1)
+        parts.append(_both(jnp.less, places, lengths))
+    if mask is not None:
+        parts.append(_mask(name, mask, shape))
+    found = None
+    for part in parts:
+        found = part if found is None else _both(jnp.logical_and, found, part)
+    return found
+
+
+def check_lengths(name: str, lengths: Any, batch: tuple[int, ...], time: int) -> jax.Array:
+    """The lengths as int32 of shape `batch`; those that are known now must lie in [0, time]."""
+    array = lengths if isinstance(lengths, jax.Array) else np.asarray(lengths)
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        raise TypeError(f"{name}: lengths are {array.dtype}, and must be integers")
+    if array.shape != batch:
+        raise ValueError(
+            f"{name}: lengths have shape {array.shape}; they must be {batch}, one for each "
+            "sequence of the batch"
+        )
+    if not isinstance(array, Tracer):
+        for length in np.asarray(array).ravel():
+            if not 0 <= length <= time:
+                raise ValueError(
+                    f"{name}: lengths has {length}, and must be from 0 to {time}, the length of "
+                    "the padded sequences"
+                )
+    return jnp.asarray(array, jnp.int32)
+
+
+def _mask(name, mask, shape):
+    mask = jnp.asarray(mask)
+    if mask.dtype != jnp.bool_:
+        raise TypeError(
+            f"{name}: mask is {mask.dtype}, and must be boolean: True where a query may see a key"
+        )
+    if mask.ndim == 2:
+        mask = mask.reshape((1,) * (len(shape) - 2) + mask.shape)
+    fits = len(mask.shape) == len(shape) and all(
+        m in (1, n) for m, n in zip(mask.shape, shape, strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            f"{name}: mask has shape {mask.shape} and the scores {shape}; it must be "
+            f"{shape[-2:]} (queries, keys), or have every axis of the scores, each as long or one"
+        )
+    return mask
+
+
+def _both(combine, a, b):
+    shape = jnp.broadcast_shapes(a.shape, b.shape)
+    return combine(jnp.broadcast_to(a, shape), jnp.broadcast_to(b, shape))

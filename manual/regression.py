@@ -1,0 +1,106 @@
+"""Losses of an error e = ŷ − t that grow like |e| far from zero, and so forgive outliers."""
+
+import math
+
+import jax.numpy as jnp
+
+from handgrad.manual.numerics import widen
+from handgrad.manual.op import op
+from handgrad.manual.shapes import positive, same_shapes
+
+__all__ = ["huber", "log_cosh", "mae", "smooth_l1"]
+
+
+@op
+def mae(predictions, targets):
+    r"""M = 1/N Σ |ŷ − t|, the mean over all N entries.
+
+    predictions, targets: any equal shapes. Returns a scalar.
+    Backward: ŷ̄ = M̄/N sign(ŷ − t),  t̄ = −ŷ̄; at the kink, ŷ = t, 0.
+    Raises ValueError where the shapes differ.
+    Source: Willmott, Matsuura (2005), "Advantages of the mean absolute error".
+    """
+    same_shapes("mae", predictions=predictions, targets=targets)
+    error = predictions - targets
+    return jnp.abs(widen(error)).mean().astype(error.dtype), error
+
+
+@mae.backward
+def _(error, dy):
+    # in float32 at least: 1/N alone may lie below the smallest float16
+    dpredictions = (widen(dy) / max(error.size, 1) * jnp.sign(widen(error))).astype(error.dtype)
+    return dpredictions, -dpredictions
+
+
+@op
+def huber(predictions, targets, *, delta=1.0):
+    r"""H = Σₒ h(ŷₒ − tₒ) for each sample, h(e) = ½ e² where |e| ≤ δ, else δ(|e| − ½ δ).
+
+    predictions, targets: (*batch, outputs). delta: δ, a positive number. Returns (*batch,).
+    Backward: ŷ̄ = H̄ min(max(ŷ − t, −δ), δ),  t̄ = −ŷ̄. That is all that is kept; h = c (e − ½ c)
+    with the same c = min(max(e, −δ), δ), in one formula which cannot overflow.
+    Raises ValueError where the shapes differ or delta is not positive.
+    Source: Huber (1964), "Robust estimation of a location parameter".
+    """
+    same_shapes("huber", least=1, predictions=predictions, targets=targets)
+    positive("huber", delta=delta)
+    error = predictions - targets  # (*batch, outputs)
+    clipped = jnp.clip(error, -delta, delta)
+    loss = widen(clipped) * (widen(error) - 0.5 * widen(clipped))
+    return loss.sum(-1).astype(error.dtype), clipped
+
+
+@huber.backward
+def _(clipped, dy):
+    dpredictions = dy[..., None] * clipped
+    return dpredictions, -dpredictions
+
+
+@op
+def smooth_l1(predictions, targets, *, beta=1.0):
+    r"""S = Σₒ s(ŷₒ − tₒ) for each sample, s(e) = ½ e²/β where |e| ≤ β, else |e| − ½ β.
+
+    predictions, targets: (*batch, outputs). beta: β, a positive number. Returns (*batch,).
+    It is huber's with δ = β, divided by β: far from zero its slope is 1 whatever β.
+    Backward: ŷ̄ = S̄ c, t̄ = −ŷ̄ with c = min(max((ŷ − t)/β, −1), 1), which is all that is kept.
+    Raises ValueError where the shapes differ or beta is not positive.
+    Source: Girshick (2015), "Fast R-CNN".
+    """
+    same_shapes("smooth_l1", least=1, predictions=predictions, targets=targets)
+    positive("smooth_l1", beta=beta)
+    error = widen(predictions - targets)  # (*batch, outputs)
+    clipped = jnp.clip(error / beta, -1, 1)
+    loss = (clipped * (error - 0.5 * beta * clipped)).sum(-1)
+    return loss.astype(predictions.dtype), clipped.astype(predictions.dtype)
+
+
+@smooth_l1.backward
+def _(clipped, dy):
+    dpredictions = dy[..., None] * clipped
+    return dpredictions, -dpredictions
+
+
+@op
+def log_cosh(predictions, targets):
+    r"""L = Σₒ ln cosh(ŷₒ − tₒ) for each sample.
+
+    predictions, targets: (*batch, outputs). Returns (*batch,).
+    Backward: ŷ̄ = L̄ tanh(ŷ − t),  t̄ = −ŷ̄.
+    ln cosh e = |e| + ln(1 + e^{−2|e|}) − ln 2, which at |e| = 1e-4 has no digits left in float32;
+    below 1 it is ln(1 + m²/2(1 + m)) with m = e^{−|e|} − 1, since cosh e − 1 = m²/2(1 + m).
+    Raises ValueError where the shapes differ.
+    Source: Chen, Chen, Ni (2019), "Log hyperbolic cosine loss improves variational auto-encoder".
+    """
+    same_shapes("log_cosh", least=1, predictions=predictions, targets=targets)
+    error = predictions - targets  # (*batch, outputs)
+    size = jnp.abs(widen(error))
+    m = jnp.expm1(-size)  # in (−1, 0]
+    within = jnp.where(size < 1, m * m / jnp.where(size < 1, 2 * (1 + m), 1), (1 + m) * (1 + m))
+    loss = jnp.log1p(within) + jnp.where(size < 1, 0, size - math.log(2))
+    return loss.sum(-1).astype(error.dtype), error
+
+
+@log_cosh.backward
+def _(error, dy):
+    dpredictions = dy[..., None] * jnp.tanh(error)
+    return dpredictions, -dpredictions

@@ -1,0 +1,274 @@
+"""Recurrent nets over padded sequences, in one direction or two, in layers, with final states.
+
+The cells and their own backward are in `cells`; here is what goes on in time. The reverse scan
+makes only the deltas; every weight gradient is one product after it.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from handgrad.manual.cells import CELLS
+from handgrad.manual.masks import check_lengths
+from handgrad.manual.numerics import widen
+from handgrad.manual.op import op
+
+__all__ = ["bidirectional", "gru_reset_after", "recurrence", "stacked"]
+
+
+@op
+def recurrence(x, state, weights, *, cell="lstm", lengths=None, reverse=False, truncate=None):
+    r"""stateₜ = cell(stateₜ₋₁, xₜ Wx + b):  all hₜ, and the state after the last step.
+
+    x: (batch, time, in). state: a tuple of arrays (batch, hidden), what the cell starts from:
+    (h,), or (h, c) for "lstm". weights: a tuple (wx, wh, b) of shapes (in, gates hidden),
+    (hidden, gates hidden) and (gates hidden,). cell:
+        "tanh", "relu"      one gate: h = g(a + h Wh), the Elman net
+        "lstm"              four, i, f, g, o (see `lstm`)
+        "gru"               three, r, z, n, the reset before the product (see `gru`)
+        "gru_reset_after"   three, and bn (hidden,) as a fourth weight (see `gru_reset_after`)
+    Returns (h, state): (batch, time, hidden), and a tuple like the one given.
+    lengths: integers (batch,), each in [0, time]; a sequence ends there: from then on its h is zero
+    and its state stays. reverse: from the last step to the first, so that a padded sequence begins
+    at its own last step. truncate: a number of steps, or None; the gradient does not flow back
+    from a block of so many steps into the one before (truncated backpropagation through time; it is
+    then not the derivative of the output).
+    Backward, against the order of the forward, with s̄ₜ the cotangent of stateₜ:
+        s̄ₜ += h̄ₜ in its part h,   (s̄ₜ₋₁, δₜ) = the backward of the cell,   where it is alive at t;
+        else s̄ₜ₋₁ = s̄ₜ and δₜ = 0.   s̄ₜ₋₁ = 0 between two blocks.   Then
+        W̄x = Σₜ xₜᵀ δₜ,   W̄h = Σₜ hₜ₋₁ᵀ δₜ,   b̄ = Σₜ δₜ,   x̄ₜ = δₜ Wxᵀ
+    (each cell in `cells` says what it multiplies by Wh). float16 and bfloat16 are carried in
+    float32 from step to step.
+    Raises ValueError for an unknown cell, shapes that do not fit, no step at all, and a length
+    outside [0, time] that is known when the function is traced.
+    Source: Elman (1990); Hochreiter and Schmidhuber (1997); Cho et al. (2014); Williams and Peng,
+    "An efficient gradient-based algorithm for on-line training of recurrent network trajectories"
+    (1990) for the truncation.
+    """
+    rules = _check(x, state, weights, cell, truncate)
+    dtype, time = x.dtype, x.shape[1]
+    alive = _alive(x, lengths)
+    x, state, weights = jax.tree.map(widen, (_swap(x), tuple(state), tuple(weights)))
+    inputs = x @ weights[0] + weights[2][None, None, :]  # (time, batch, gates hidden)
+
+    def step(before, now):
+        a, alive, cut = now
+        if cut is not None:
+            before = tuple(jnp.where(cut, lax.stop_gradient(s), s) for s in before)
+        after, kept = rules.step(before, a, weights)
+        return _where(alive, after, before), (before, kept)
+
+    steps = inputs, alive, _cuts(time, truncate, reverse)
+    state, (before, kept) = lax.scan(step, state, steps, reverse=reverse)
+    # the state after a step is the one before the next: all h without a second copy in the scan
+    end, rest = state[0][None], before[0][:-1] if reverse else before[0][1:]
+    h = jnp.concatenate([end, rest] if reverse else [rest, end])
+    h = _swap(h if alive is None else _where(alive, h, 0)).astype(dtype)
+    return (h, tuple(s.astype(dtype) for s in state)), (x, weights, before, kept, alive)
+
+
+@recurrence.backward
+def _(residuals, cotangents, *, cell, reverse, truncate):
+    x, weights, before, kept, alive = residuals
+    dh, dstate = jax.tree.map(widen, cotangents)
+    rules = CELLS[cell]
+
+    def step(dstate, now):
+        dh, before, kept, alive, cut = now
+        dafter = (dstate[0] + dh, *dstate[1:])
+        dbefore, delta, inner = rules.back(dafter, kept, before, weights)
+        dbefore = _where(alive, dbefore, dstate)
+        if cut is not None:
+            dbefore = tuple(jnp.where(cut, 0, s) for s in dbefore)
+        return dbefore, (_where(alive, delta, 0), _where(alive, inner, 0))
+
+    steps = _swap(dh), before, kept, alive, _cuts(x.shape[0], truncate, reverse)
+    dstate, (delta, inner) = lax.scan(step, tuple(dstate), steps, reverse=not reverse)
+    inner = delta if inner is None else inner
+    dx = _swap(delta @ weights[0].T)
+    dwx = jnp.einsum("tbi,tbj->ij", x, delta)
+    dweights = dwx, rules.read(before[0], kept, inner), delta.sum((0, 1))
+    if len(weights) == 4:  # bn stands where h Uₙ does
+        dweights += (inner[..., -before[0].shape[-1] :].sum((0, 1)),)
+    return dx, dstate, dweights
+
+
+@op
+def gru_reset_after(x, h0, wx, wh, b, bn):
+    r"""r, z = σ(·);  n = tanh(xₜ Wₙ + bₙ + r ∘ (hₜ₋₁ Uₙ + b′ₙ));  hₜ = z ∘ hₜ₋₁ + (1 − z) ∘ n.
+
+    The reset gate acts after the product, so that all three gates share one: what cuDNN, and with
+    it most libraries, calls a GRU; `gru` resets before, as the paper does.
+    x: (batch, time, in). h0: (batch, hidden). wx: (in, 3 hidden). wh: (hidden, 3 hidden).
+    b: (3 hidden,), in blocks r, z, n. bn: (hidden,), the b′ₙ inside. Returns all hₜ:
+    (batch, time, hidden).
+    Backward, from the last step to the first, with m = hₜ₋₁ Uₙ + b′ₙ:
+        δₙ = h̄ₜ ∘ (1 − z) ∘ (1 − n²),   δ_z = h̄ₜ ∘ (hₜ₋₁ − n) ∘ z(1 − z),   m̄ = δₙ ∘ r,
+        δᵣ = δₙ ∘ m ∘ r(1 − r),   h̄ₜ₋₁ += h̄ₜ ∘ z + δᵣ Uᵣᵀ + δ_z U_zᵀ + m̄ Uₙᵀ,
+        then the weights as in `rnn`, save that Ūₙ = Σₜ hₜ₋₁ᵀ m̄ and b̄′ₙ = Σₜ m̄
+    Source: Cho et al. (2014), version 1 of the preprint; Appleyard, Kociský and Blunsom,
+    "Optimizing performance of recurrent neural networks on GPUs" (2016).
+    """
+    (h, _), kept = recurrence.forward(x, (h0,), (wx, wh, b, bn), cell="gru_reset_after")
+    return h, (kept, h0)
+
+
+@gru_reset_after.backward
+def _(residuals, dh):
+    kept, h0 = residuals
+    unused = (jnp.zeros_like(h0),)  # the final state is not given out, but as the last h
+    dx, (dh0,), dweights = recurrence.pullback(kept, (dh, unused), cell="gru_reset_after")
+    return dx, dh0, *dweights
+
+
+@op
+def bidirectional(x, states, weights, *, cell="lstm", lengths=None):
+    r"""[h→ₜ, h←ₜ]: one net reads the sequence forwards, the other backwards, side by side.
+
+    x: (batch, time, in). states, weights: pairs, of the net forwards and of the one backwards, each
+    a tuple as `recurrence` takes it. cell, lengths: as there; the net backwards begins at the last
+    step of each sequence. Returns (h, states): (batch, time, 2 hidden), and the pair of
+    final states: forwards after its last step, backwards after the first.
+    Backward: each net's own, of its half of h̄; x̄ is the sum of both.
+    Raises ValueError as `recurrence` does, and if there are not two of each.
+    Source: Schuster and Paliwal, "Bidirectional recurrent neural networks" (1997).
+    """
+    _two("bidirectional", "states", states)
+    _two("bidirectional", "weights", weights)
+    ((ahead, end), kept), ((back, start), kept_back) = (
+        recurrence.forward(x, states[k], weights[k], cell=cell, lengths=lengths, reverse=k == 1)
+        for k in (0, 1)
+    )
+    return (jnp.concatenate([ahead, back], -1), (end, start)), (kept, kept_back)
+
+
+@bidirectional.backward
+def _(residuals, cotangents, *, cell):
+    dh, dends = cotangents
+    halves = jnp.split(dh, [residuals[0][2][0].shape[-1]], -1)
+    (dx, dstate, dweights), (dx_back, dstate_back, dweights_back) = (
+        recurrence.pullback(residuals[k], (halves[k], dends[k]), cell=cell, reverse=k == 1)
+        for k in (0, 1)
+    )
+    return dx + dx_back, (dstate, dstate_back), (dweights, dweights_back)
+
+
+@op
+def stacked(x, states, weights, *, cell="lstm", lengths=None, both_ways=False):
+    r"""h⁽ˡ⁾ = recurrence(h⁽ˡ⁻¹⁾),  h⁽⁰⁾ = x: each layer reads what the one below it gives out.
+
+    x: (batch, time, in). states, weights: lists, of each layer what `recurrence` takes, or, with
+    both_ways=True, what `bidirectional` takes; the `in` of a layer is the width of the h below.
+    cell, lengths: as for `recurrence`. Returns (h, states): the h of the last layer,
+    (batch, time, hidden or twice that), and the final states of all, a list.
+    Backward: from the last layer to the first; the x̄ of each is the h̄ of the one below.
+    Raises ValueError as those do, and where there are not as many states as weights.
+    Source: Graves, Mohamed and Hinton, "Speech recognition with deep recurrent neural networks"
+    (2013).
+    """
+    lists = isinstance(states, list) and isinstance(weights, list)
+    if not lists or not weights or len(states) != len(weights):
+        raise ValueError(
+            "stacked: states and weights must be lists of at least one layer, one for each; "
+            f"there came {_count(states)} states and {_count(weights)} weights"
+        )
+    layer, kept, ends = bidirectional if both_ways else recurrence, [], []
+    for state, w in zip(states, weights, strict=True):
+        (x, end), of_layer = layer.forward(x, state, w, cell=cell, lengths=lengths)
+        kept.append(of_layer)
+        ends.append(end)
+    return (x, ends), kept
+
+
+@stacked.backward
+def _(kept, cotangents, *, cell, both_ways):
+    dh, dends = cotangents
+    layer, dstates, dweights = bidirectional if both_ways else recurrence, [], []
+    for of_layer, dend in zip(reversed(kept), reversed(dends), strict=True):
+        dh, dstate, dw = layer.pullback(of_layer, (dh, dend), cell=cell)
+        dstates.append(dstate)
+        dweights.append(dw)
+    return dh, dstates[::-1], dweights[::-1]
+
+
+def _alive(x, lengths):
+    """(time, batch, 1): whether the sequence is still going on; None if all always are."""
+    if lengths is None:
+        return None
+    batch, time = x.shape[:2]
+    lengths = check_lengths("recurrence", lengths, (batch,), time)
+    steps = lax.broadcasted_iota(jnp.int32, (time, batch, 1), 0)
+    return steps < jnp.broadcast_to(lengths[None, :, None], steps.shape)
+
+
+def _cuts(time, truncate, reverse):
+    """(time,): whether a new block begins at that step, whose past is not looked back into."""
+    if truncate is None:
+        return None
+    order = np.arange(time)[::-1] if reverse else np.arange(time)
+    return (order % truncate == 0) & (order > 0)
+
+
+def _where(alive: jax.Array | None, new: Any, old: Any) -> Any:
+    """The new where it is alive, one by one of a tuple."""
+    if alive is None or new is None:
+        return new
+    if isinstance(new, tuple):
+        return tuple(_where(alive, a, b) for a, b in zip(new, old, strict=True))
+    return jnp.where(jnp.broadcast_to(alive, new.shape), new, old)
+
+
+def _swap(x):
+    return jnp.swapaxes(x, 0, 1)
+
+
+def _count(given):
+    return len(given) if isinstance(given, list) else f"a {type(given).__name__} of"
+
+
+def _two(name, argument, given):
+    if not isinstance(given, tuple) or len(given) != 2:
+        raise ValueError(
+            f"{name}: {argument} must be a pair, of the net forwards and of the one backwards; "
+            f"a {type(given).__name__} of {len(given)} came"
+        )
+
+
+def _check(x, state, weights, cell, truncate):
+    """The rules of the cell."""
+    if cell not in CELLS:
+        raise ValueError(f"recurrence: cell is {cell!r}; it must be one of: {', '.join(CELLS)}")
+    rules = CELLS[cell]
+    if jnp.ndim(x) != 3 or x.shape[1] == 0:
+        raise ValueError(
+            f"recurrence: x has shape {jnp.shape(x)}; it must be (batch, time, in) with at least "
+            "one step of time"
+        )
+    for argument, given, names in (
+        ("state", state, rules.states),
+        ("weights", weights, rules.weights),
+    ):
+        if not isinstance(given, tuple) or len(given) != len(names):
+            raise ValueError(
+                f"recurrence: {argument} must be a tuple ({', '.join(names)}) for the cell "
+                f"{cell!r}; a {type(given).__name__} came, of {len(jax.tree.leaves(given))}"
+            )
+    hidden = jnp.shape(state[0])[-1] if jnp.ndim(state[0]) else 0
+    gates = rules.gates * hidden
+    needed = dict.fromkeys(rules.states, (x.shape[0], hidden)) | {
+        "wx": (x.shape[2], gates), "wh": (hidden, gates), "b": (gates,), "bn": (hidden,)
+    }  # fmt: skip
+    for name, array in zip(rules.states + rules.weights, state + weights, strict=True):
+        if jnp.shape(array) != needed[name]:
+            raise ValueError(
+                f"recurrence: {name} has shape {jnp.shape(array)}; with x of shape {x.shape} and "
+                f"{hidden} hidden units of the cell {cell!r} it must be {needed[name]}"
+            )
+    if truncate is not None and (not isinstance(truncate, int) or truncate < 1):
+        raise ValueError(
+            f"recurrence: truncate must be a positive number of steps, or None; got {truncate!r}"
+        )
+    return rules

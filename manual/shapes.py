@@ -1,0 +1,61 @@
+"""What several operations ask of their arguments; the errors say what came and what must hold."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+__all__ = ["floating", "per_feature", "positive", "same_shapes"]
+
+
+def same_shapes(name: str, *, least: int = 0, **arrays: Any) -> None:
+    """All arrays have one shape, of `least` axes at least: (*batch, features) for 1."""
+    shapes = {argument: jnp.shape(array) for argument, array in arrays.items()}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(
+            f"{name}: {_listing(shapes.items())}; their shapes must be equal, since broadcasting "
+            "here is nearly always a mistake"
+        )
+    if min(map(len, shapes.values())) < least:
+        form = "(*batch, features)" if least == 1 else f"of {least} axes or more"
+        raise ValueError(f"{name}: {_listing(shapes.items())}; their shapes must be {form}")
+
+
+def _listing(shapes: Iterable[tuple[str, tuple]]) -> str:
+    (first, shape), *others = shapes
+    said = [f"{first} has shape {shape}", *(f"{other} {shape}" for other, shape in others)]
+    return " and ".join(filter(None, [", ".join(said[:-1]), said[-1]]))
+
+
+def per_feature(
+    name: str, x: Any, *, least: int = 1, array: str = "x", form: str = "", **vectors: Any
+) -> None:
+    """x has `least` axes or more, and each vector as many entries as the last of them."""
+    shape = jnp.shape(x)
+    form = form or {1: "(*batch, features)", 2: "(batch, *space, features)"}.get(
+        least, "(batch, *space, features) with at least one axis of space"
+    )
+    if len(shape) < least:
+        raise ValueError(f"{name}: {array} has shape {shape}; it must be {form}")
+    for argument, vector in vectors.items():
+        if jnp.shape(vector) != shape[-1:]:
+            raise ValueError(
+                f"{name}: {argument} has shape {jnp.shape(vector)} and {array} {shape}; with "
+                f"{array} of {form}, {argument} must be {shape[-1:]}"
+            )
+
+
+def floating(name: str, hint: str = "", **arrays: jax.Array) -> None:
+    """All arrays hold floating-point numbers."""
+    for argument, array in arrays.items():
+        dtype = jnp.result_type(array)
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise TypeError(f"{name}: {argument} are {dtype}, and must be floating-point{hint}")
+
+
+def positive(name: str, **options: Any) -> None:
+    """All options are positive numbers (where they are known: a traced one is believed)."""
+    for option, value in options.items():
+        if isinstance(value, int | float) and not value > 0:
+            raise ValueError(f"{name}: {option} is {value}; it must be a positive number")

@@ -1,0 +1,110 @@
+"""Smooth activations. None overflows, and none subtracts what is almost equal, save near the
+zeros of its own derivative; each backward keeps x alone."""
+
+import jax.numpy as jnp
+
+from handgrad.manual.numerics import widen
+from handgrad.manual.op import op
+from handgrad.manual.shapes import positive
+
+__all__ = ["celu", "mish", "softsign", "squareplus"]
+
+
+@op
+def mish(x):
+    r"""y = x t with t = tanh(ln(1 + eˣ)) = n / (n + 2),  n = eˣ(eˣ + 2).
+
+    x: any shape. Returns the same shape; bfloat16 and float16 are computed in float32.
+    Backward: x̄ = ȳ ∘ (t + x t′),  t′ = 4 eˣ(1 + eˣ) / (n + 2)².
+    Both fractions are taken in e = e^{−|x|}, and for x > 0 divided through by e²ˣ: one
+    exponential for tanh, logarithm and exponential, which cannot overflow.
+    Source: Misra (2020), "Mish: a self regularized non-monotonic activation function".
+    """
+    z = widen(x)
+    t, _ = _tanh_of_softplus(z)
+    return (z * t).astype(x.dtype), x
+
+
+@mish.backward
+def _(x, dy):
+    z = widen(x)
+    t, slope = _tanh_of_softplus(z)
+    return ((widen(dy) * (t + z * slope)).astype(x.dtype),)
+
+
+def _tanh_of_softplus(x):
+    """t and t′ with all their digits."""
+    e = jnp.exp(jnp.where(x > 0, -x, x))  # in (0, 1]
+    numerator = jnp.where(x > 0, 1 + 2 * e, e * (e + 2))  # n, or n e⁻²ˣ
+    denominator = numerator + 2 * jnp.where(x > 0, e * e, 1)
+    slope = 4 * jnp.where(x > 0, e, 1) * e * (1 + e) / (denominator * denominator)
+    return numerator / denominator, slope
+
+
+@op
+def softsign(x):
+    r"""y = x / (1 + |x|).
+
+    x: any shape. Returns the same shape; bfloat16 and float16 are computed in float32.
+    Backward: x̄ = ȳ s² with s = 1 / (1 + |x|). Autodiff's s − |x| s² loses its digits at large x.
+    Source: Bergstra, Desjardins, Lamblin, Bengio (2009), "Quadratic polynomials learn better
+    image features".
+    """
+    z = widen(x)
+    return (z / (1 + jnp.abs(z))).astype(x.dtype), x
+
+
+@softsign.backward
+def _(x, dy):
+    s = 1 / (1 + jnp.abs(widen(x)))
+    return ((widen(dy) * s * s).astype(x.dtype),)
+
+
+@op
+def squareplus(x, *, b=4.0):
+    r"""y = (x + r) / 2 with r = √(x² + b): a relu whose corner is rounded off by b > 0.
+
+    x: any shape. b: a positive number. Returns the same shape; bfloat16 and float16 are computed
+    in float32.
+    Backward: x̄ = ȳ y / r, since 1 + x/r = 2y/r.
+    For x ≤ 0, where x + r would lose its digits, y = b / 2(r − x). Raises ValueError for b ≤ 0.
+    Source: Barron (2021), "Squareplus: a softplus-like algebraic rectifier".
+    """
+    positive("squareplus", b=b)
+    y, _ = _squareplus(widen(x), b)
+    return y.astype(x.dtype), x
+
+
+@squareplus.backward
+def _(x, dy, *, b):
+    y, r = _squareplus(widen(x), b)
+    return ((widen(dy) * (y / r)).astype(x.dtype),)
+
+
+def _squareplus(x, b):
+    """y and r."""
+    size = jnp.where(x > 0, x, -x)  # |x|, whose derivative at 0 is that of its branch below
+    # x² might overflow beyond 2⁶⁰, where r is |x| to rounding
+    r = jnp.maximum(jnp.sqrt(jnp.square(jnp.minimum(size, 2.0**60)) + b), size)
+    half = 0.5 * size + 0.5 * r
+    return jnp.where(x > 0, half, 0.25 * b / half), r
+
+
+@op
+def celu(x, *, alpha=1.0):
+    r"""y = x where x > 0, else α(e^{x/α} − 1) with α = alpha: its slope is continuous at 0.
+
+    x: any shape. alpha: a positive number. Returns the same shape.
+    Backward: x̄ = ȳ where x > 0, else ȳ e^{x/α}, and not 1 + y/α, which loses its digits.
+    Raises ValueError for alpha ≤ 0.
+    Source: Barron (2017), "Continuously differentiable exponential linear units".
+    """
+    positive("celu", alpha=alpha)
+    not_positive = jnp.where(x > 0, 0, x)
+    return jnp.where(x > 0, x, alpha * jnp.expm1(not_positive / alpha)), x
+
+
+@celu.backward
+def _(x, dy, *, alpha):
+    not_positive = jnp.where(x > 0, 0, x)  # the branch not taken must not overflow either
+    return (jnp.where(x > 0, dy, dy * jnp.exp(not_positive / alpha)),)

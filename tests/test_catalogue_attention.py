@@ -1,0 +1,261 @@
+"""Attention: rows that see nothing, huge scores, every mask, blocks of any size, error texts."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from handgrad import manual, reference
+
+
+def draw(rng, *shapes, dtype=np.float64):
+    return [jnp.asarray(rng.standard_normal(shape), dtype) for shape in shapes]
+
+
+def gradients(f, args, dy):
+    y, vjp = jax.vjp(f, *args)
+    return y, *vjp(dy)
+
+
+def agree(f, g, args, atol=2e-14):
+    """Values and cotangents of f and g with the same random cotangent."""
+    dy = jnp.asarray(np.random.default_rng(9).standard_normal(jax.eval_shape(f, *args).shape))
+    ours, theirs = jax.jit(lambda a, d: (gradients(f, a, d), gradients(g, a, d)))(args, dy)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=atol * (1 + np.abs(b).max(initial=0)))
+    return ours
+
+
+@pytest.mark.parametrize("name", ["attention", "blockwise_attention"])
+def test_a_query_that_sees_nothing_reads_zero_and_moves_nothing(name):
+    """Also where what the other queries see is far from it, and in every dtype."""
+    for dtype in (jnp.float32, jnp.bfloat16, jnp.float16):
+        q, k, v = draw(np.random.default_rng(0), (2, 4, 3), (2, 4, 3), (2, 4, 5), dtype=dtype)
+        f = functools.partial(getattr(manual, name), lengths=(2, 0))
+        y, dq, dk, dv = gradients(f, (q, k, v), jnp.ones((2, 4, 5), dtype))
+        for leaf in (y, dq, dk, dv):
+            assert leaf.dtype == dtype
+            assert np.isfinite(np.asarray(leaf, np.float64)).all()
+            assert not leaf[1].any()  # nothing of the second sample is seen
+        assert not dk[0, 2:].any()
+        assert not dv[0, 2:].any()
+        assert y[0].any()
+        assert dv[0, :2].any()
+
+
+@pytest.mark.parametrize("name", ["attention", "blockwise_attention"])
+@pytest.mark.parametrize("size", [1e4, 1e18])
+def test_huge_scores_give_finite_gradients(name, size):
+    """Scores of ±1e4 and ±1e36: one weight is one, and its query has no gradient left."""
+    sign = jnp.asarray([[1.0], [-1.0], [1.0]], jnp.float32)
+    q, k = size**0.5 * sign, size**0.5 * jnp.asarray([[1.0], [-1.0], [0.5]], jnp.float32)
+    v = jnp.asarray([[1.0, 2.0], [3.0, 4.0], [5.0, 7.0]], jnp.float32)
+    f = functools.partial(getattr(manual, name), causal=False)
+    y, dq, dk, dv = gradients(f, (q, k, v), jnp.ones((3, 2), jnp.float32))
+    np.testing.assert_array_equal(y, v[jnp.array([0, 1, 0])])
+    np.testing.assert_array_equal(dv, [[2, 2], [1, 1], [0, 0]])
+    assert not dq.any()
+    assert not dk.any()
+
+
+def test_ties_share_evenly():
+    q, k = jnp.zeros((2, 3)), jnp.ones((4, 3))
+    v = jnp.arange(8.0).reshape(4, 2)
+    y, _, _, dv = gradients(manual.attention, (q, k, v), jnp.ones((2, 2)))
+    np.testing.assert_array_equal(y, np.tile(np.asarray(v).mean(0), (2, 1)))
+    np.testing.assert_array_equal(dv, np.full((4, 2), 0.5))
+
+
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(
+    bits=st.lists(st.booleans(), min_size=30, max_size=30),
+    each=st.sampled_from(["all", "each sample"]),
+    lengths=st.tuples(st.integers(0, 5), st.integers(0, 5)),
+    causal=st.booleans(),
+)
+def test_any_mask(bits, each, lengths, causal):
+    """Every combination of masks against the printed formula, and blocks where there is no mask."""
+    with jax.enable_x64(True):
+        q, k, v = draw(np.random.default_rng(1), (2, 3, 2), (2, 5, 2), (2, 5, 3))
+        mask = np.array(bits).reshape(2, 3, 5)
+        mask = mask[0] if each == "all" else mask
+        config = {"causal": causal, "mask": mask, "lengths": np.array(lengths)}
+        f, g = (functools.partial(room.attention, **config) for room in (manual, reference))
+        y, dq, _, _ = agree(f, g, (q, k, v))
+        seen = np.broadcast_to(mask, (2, 3, 5)) & (np.arange(5) < np.array(lengths)[:, None, None])
+        if causal:
+            seen = seen & np.tri(3, 5, dtype=bool)
+        blind = ~seen.any(-1)
+        assert not np.asarray(y)[blind].any()
+        assert not np.asarray(dq)[blind].any()
+
+
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(
+    time=st.sampled_from([1, 5, 8]),
+    block=st.sampled_from([1, 3, 4, 100]),
+    causal=st.booleans(),
+    lengths=st.none() | st.tuples(st.integers(0, 1), st.integers(0, 1)),
+)
+def test_the_size_of_the_blocks_does_not_matter(time, block, causal, lengths):
+    with jax.enable_x64(True):
+        q, k, v = draw(np.random.default_rng(2), (2, time, 3), (2, time, 3), (2, time, 2))
+        lengths = lengths and tuple(n * (time - 1) + n for n in lengths)
+        config = {"causal": causal, "lengths": lengths}
+        agree(
+            functools.partial(manual.blockwise_attention, block=block, **config),
+            functools.partial(manual.attention, **config),
+            (q, k, v),
+        )
+
+
+def test_memory_of_blocks_is_linear_in_time():
+    """The compiler's own figure: twice the time, at most twice and a bit the temporary bytes."""
+
+    def temporary(time):
+        x = jax.ShapeDtypeStruct((2, time, 16), jnp.float32)
+        f = jax.grad(lambda q, k, v: manual.blockwise_attention(q, k, v, block=64).sum(), (0, 1, 2))
+        return jax.jit(f).lower(x, x, x).compile().memory_analysis().temp_size_in_bytes
+
+    small, large = temporary(1024), temporary(4096)
+    assert large < 4.5 * small
+    assert large < 4096**2  # a fifth of the weights of one of the two heads
+
+
+def test_groups_of_one_head_are_heads():
+    rng = np.random.default_rng(3)
+    with jax.enable_x64(True):
+        q, k, v = draw(rng, (2, 4, 5, 3), (2, 4, 6, 3), (2, 4, 6, 2))
+        agree(manual.grouped_query_attention, manual.attention, (q, k, v))
+
+
+def test_lengths_may_be_traced_and_are_then_not_checked():
+    q, k, v = draw(np.random.default_rng(4), (2, 3, 2), (2, 3, 2), (2, 3, 2), dtype=np.float32)
+    f = jax.jit(lambda lengths: manual.attention(q, k, v, lengths=lengths))
+    np.testing.assert_array_equal(f(jnp.array([2, 9])), f(jnp.array([2, 3])))
+    np.testing.assert_allclose(
+        f(jnp.array([2, 1])), jax.jit(lambda: manual.attention(q, k, v, lengths=(2, 1)))()
+    )
+
+
+def test_a_checkpointed_stack_of_heads_under_vmap():
+    q, k, v = draw(np.random.default_rng(5), *[(3, 2, 6, 4)] * 3, dtype=np.float32)
+    f = functools.partial(manual.blockwise_attention, block=2)
+    together = jax.vmap(jax.checkpoint(f))(q, k, v)
+    np.testing.assert_allclose(together, f(q, k, v), atol=1e-6)
+
+
+X = functools.partial(jnp.ones, dtype=jnp.float32)
+SELF = {"x": X((2, 4, 5)), "context": X((2, 4, 5)), "wq": X((5, 6)), "wk": X((5, 6)),
+        "wv": X((5, 6)), "wo": X((6, 5))}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: manual.attention(X((3, 2)), X((4, 3)), X((4, 3))),
+            ValueError,
+            r"attention: q has shape \(3, 2\), k \(4, 3\) and v \(4, 3\); they must be",
+        ),
+        (lambda: manual.attention(X((2,)), X((2,)), X((2,))), ValueError, r"q has shape \(2,\)"),
+        (
+            lambda: manual.attention(X((2, 3, 2)), X((1, 3, 2)), X((1, 3, 2))),
+            ValueError,
+            r"q has shape \(2, 3, 2\) and k \(1, 3, 2\); their batch axes must be equal",
+        ),
+        (
+            lambda: manual.attention(X((3, 2)), X((0, 2)), X((0, 2))),
+            ValueError,
+            r"k \(0, 2\); there must be at least one query, one key",
+        ),
+        (
+            lambda: manual.attention(*[X((2, 3, 2))] * 3, mask=np.ones((3, 4), bool)),
+            ValueError,
+            r"mask has shape \(1, 3, 4\) and the scores \(2, 3, 3\); it must be \(3, 3\)",
+        ),
+        (
+            lambda: manual.attention(*[X((2, 3, 2))] * 3, mask=np.ones((3,), bool)),
+            ValueError,
+            r"mask has shape \(3,\)",
+        ),
+        (
+            lambda: manual.attention(*[X((3, 2))] * 3, mask=np.ones((3, 3))),
+            TypeError,
+            "mask is float(32|64), and must be boolean: True where a query may see a key",
+        ),
+        (
+            lambda: manual.attention(*[X((2, 3, 2))] * 3, lengths=(3,)),
+            ValueError,
+            r"lengths have shape \(1,\); they must be \(2,\), one for each sequence of the batch",
+        ),
+        (
+            lambda: manual.attention(*[X((2, 3, 2))] * 3, lengths=(3, 4)),
+            ValueError,
+            "lengths has 4, and must be from 0 to 3",
+        ),
+        (
+            lambda: manual.attention(*[X((2, 3, 2))] * 3, lengths=(3.0, 1.0)),
+            TypeError,
+            "lengths are float64, and must be integers",
+        ),
+        (
+            lambda: manual.grouped_query_attention(X((2, 3, 4, 2)), *[X((2, 2, 4, 2))] * 2),
+            ValueError,
+            "q has 3 heads and k and v have 2; the former must be a multiple of the latter",
+        ),
+        (
+            lambda: manual.grouped_query_attention(*[X((3, 4, 2))] * 3),
+            ValueError,
+            r"they must be \(batch, heads, queries, width\)",
+        ),
+        (
+            lambda: manual.blockwise_attention(X((4, 2)), X((3, 2)), X((3, 2))),
+            ValueError,
+            r"blockwise_attention: q has shape \(4, 2\), k \(3, 2\) and v \(3, 2\); they must be",
+        ),
+        (lambda: manual.blockwise_attention(*[X((0, 2))] * 3), ValueError, "at least one step"),
+        (
+            lambda: manual.blockwise_attention(*[X((4, 2))] * 3, block=0),
+            ValueError,
+            "block must be a positive number; got 0",
+        ),
+        (
+            lambda: manual.multi_head_attention(**SELF, heads=4),
+            ValueError,
+            r"wq has shape \(5, 6\); its columns must be a multiple of the 4 heads",
+        ),
+        (
+            lambda: manual.multi_head_attention(**SELF, heads=0),
+            ValueError,
+            "heads must be a positive",
+        ),
+        (
+            lambda: manual.multi_head_attention(**SELF | {"x": X((4, 5))}, heads=2),
+            ValueError,
+            r"x has shape \(4, 5\) and context \(2, 4, 5\); they must be",
+        ),
+        (
+            lambda: manual.multi_head_attention(**SELF | {"wk": X((5, 4))}, heads=2),
+            ValueError,
+            r"wk has shape \(5, 4\) and wv \(5, 6\); with heads of width 3",
+        ),
+        (
+            lambda: manual.multi_head_attention(**SELF | {"wo": X((5, 5))}, heads=2),
+            ValueError,
+            r"wo has shape \(5, 5\); its rows must be 6, the columns of 2 heads",
+        ),
+        (
+            lambda: manual.multi_head_attention(**SELF | {"wq": X(5)}, heads=2),
+            ValueError,
+            r"wq has shape \(5,\); it must be a matrix",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named(call, error, message):
+    with pytest.raises(error, match=message):
+        jax.eval_shape(call)  # at trace time

@@ -1,0 +1,249 @@
+"""Padded, reversed, layered and truncated recurrent nets: any lengths, and what each must equal."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from handgrad import manual, reference
+
+GATES = {"tanh": 1, "relu": 1, "lstm": 4, "gru": 3, "gru_reset_after": 3}
+
+
+def net(cell, batch=3, time=4, features=2, hidden=3, dtype=jnp.float64):
+    """x, state, weights."""
+    rng = np.random.default_rng(0)
+    gates = GATES[cell] * hidden
+    states = [(batch, hidden)] * (2 if cell == "lstm" else 1)
+    weights = [(features, gates), (hidden, gates), (gates,)]
+    weights += [(hidden,)] if cell == "gru_reset_after" else []
+
+    def draw(shape):
+        return jnp.asarray(rng.standard_normal(shape), dtype)
+
+    return draw((batch, time, features)), tuple(map(draw, states)), tuple(map(draw, weights))
+
+
+def gradients(f, *args):
+    """Value and cotangents, by a cotangent of the value itself plus one."""
+    y, vjp = jax.vjp(f, *args)
+    return y, vjp(jax.tree.map(lambda leaf: leaf + 1, y))
+
+
+def close(ours, theirs, tolerance=1e-13):
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(
+            a, b, rtol=0, atol=tolerance * (1 + np.abs(b).max(initial=0))
+        ),
+        ours,
+        theirs,
+    )
+
+
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(
+    cell=st.sampled_from(sorted(GATES)),
+    lengths=st.tuples(*[st.integers(0, 4)] * 3),
+    reverse=st.booleans(),
+)
+def test_any_lengths_in_either_direction(cell, lengths, reverse):
+    with jax.enable_x64(True):
+        config = {"cell": cell, "lengths": np.array(lengths), "reverse": reverse}
+        f, g = (functools.partial(room.recurrence, **config) for room in (manual, reference))
+        args = net(cell)
+        ours, theirs = jax.jit(lambda *a: (gradients(f, *a), gradients(g, *a)))(*args)
+        close(ours, theirs)
+        (h, end), (dx, _, _) = ours
+        for row, length in enumerate(lengths):
+            assert not np.asarray(h)[row, length:].any()
+            assert not np.asarray(dx)[row, length:].any()
+            if length == 0:  # a sequence of nothing leaves its state as it was
+                np.testing.assert_array_equal(end[0][row], args[1][0][row])
+
+
+@pytest.mark.parametrize("cell", GATES)
+def test_a_padded_sequence_is_the_short_one(cell):
+    """Whatever stands in the padding, infinities too."""
+    x, state, weights = net(cell, dtype=jnp.float32)
+    padded = x.at[:, 2:].set(jnp.asarray([jnp.inf, 1e30], jnp.float32))
+    short = gradients(functools.partial(manual.recurrence, cell=cell), x[:, :2], state, weights)
+    f = functools.partial(manual.recurrence, cell=cell, lengths=(2, 2, 2))
+    (h, end), vjp = jax.vjp(lambda *a: f(padded.at[:, :2].set(x[:, :2]), *a), state, weights)
+    close((h[:, :2], end), short[0], 1e-6)
+    cotangent = (jnp.pad(short[0][0] + 1, [(0, 0), (0, 2), (0, 0)]), tuple(e + 1 for e in end))
+    dstate, dweights = vjp(cotangent)
+    close(dstate, short[1][1], 1e-5)
+    # the padding itself is multiplied by a δ of zero: keep infinities out of it for the weights
+    assert all(np.isfinite(np.asarray(leaf)).all() for leaf in (*dstate, dweights[1], dweights[2]))
+
+
+@pytest.mark.parametrize("cell", ["tanh", "lstm", "gru"])
+def test_without_options_it_is_the_plain_net(cell):
+    x, state, weights = net(cell, dtype=jnp.float32)
+    (h, end), _ = manual.recurrence.forward(x, state, weights, cell=cell)
+    plain = {
+        "tanh": lambda: manual.rnn(x, *state, *weights),
+        "lstm": lambda: manual.lstm(x, *state, *weights, None)[0],
+        "gru": lambda: manual.gru(x, *state, *weights),
+    }[cell]()
+    np.testing.assert_allclose(h, plain, atol=1e-6)
+    np.testing.assert_array_equal(end[0], h[:, -1])
+
+
+def test_two_calls_in_a_row_are_one():
+    """The final state of one is the initial state of the next, for values and gradients."""
+    with jax.enable_x64(True):
+        x, state, weights = net("lstm", time=5)
+
+        def in_two(x, state, weights):
+            first, state = manual.recurrence(x[:, :2], state, weights)
+            second, state = manual.recurrence(x[:, 2:], state, weights)
+            return jnp.concatenate([first, second], 1), state
+
+        close(gradients(in_two, x, state, weights), gradients(manual.recurrence, x, state, weights))
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("truncate", [1, 2, 7])
+def test_truncation_is_a_state_handed_over_as_a_constant(truncate, reverse):
+    with jax.enable_x64(True):
+        x, state, weights = net("gru", time=5)
+
+        def in_blocks(x, state, weights):
+            outputs = []
+            x = x[:, ::-1] if reverse else x
+            for start in range(0, 5, truncate):
+                state = jax.lax.stop_gradient(state) if start else state
+                h, state = manual.recurrence(
+                    x[:, start : start + truncate], state, weights, cell="gru"
+                )
+                outputs.append(h)
+            h = jnp.concatenate(outputs, 1)
+            return h[:, ::-1] if reverse else h, state
+
+        f = functools.partial(manual.recurrence, cell="gru", truncate=truncate, reverse=reverse)
+        close(gradients(f, x, state, weights), gradients(in_blocks, x, state, weights))
+
+
+def test_both_directions_see_the_whole_sequence():
+    """The first h depends on the last x by the net backwards, and not beyond the length."""
+    x, state, weights = net("tanh", dtype=jnp.float32)
+    f = functools.partial(manual.bidirectional, cell="tanh", lengths=(4, 4, 2))
+    dx = jax.grad(lambda x: f(x, (state, state), (weights, weights))[0][:, 0].sum())(x)
+    assert dx[:2, 3].any()
+    assert dx[2, 1].any()
+    assert not dx[2, 2:].any()
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("cell", GATES)
+def test_narrow_dtypes_stay(cell, dtype):
+    y, cotangents = gradients(
+        functools.partial(manual.recurrence, cell=cell, lengths=(4, 0, 2)), *net(cell, dtype=dtype)
+    )
+    for leaf in jax.tree.leaves((y, cotangents)):
+        assert leaf.dtype == dtype
+        assert np.isfinite(np.asarray(leaf, np.float32)).all()
+
+
+@pytest.mark.parametrize("cell", GATES)
+def test_huge_inputs_saturate_and_give_finite_gradients(cell):
+    x, state, weights = net(cell, dtype=jnp.float32)
+    scale = 1.0 if cell == "relu" else 1e4
+    y, cotangents = gradients(
+        functools.partial(manual.recurrence, cell=cell), scale * x, state, weights
+    )
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((y, cotangents)))
+
+
+X, STATE, WEIGHTS = net("gru", dtype=jnp.float32)
+PAIRS = (STATE, STATE), (WEIGHTS, WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: manual.recurrence(X, STATE, WEIGHTS, cell="gur"),
+            ValueError,
+            "cell is 'gur'; it must be one of: tanh, relu, lstm, gru, gru_reset_after",
+        ),
+        (
+            lambda: manual.recurrence(X[0], STATE, WEIGHTS, cell="gru"),
+            ValueError,
+            r"x has shape \(4, 2\); it must be \(batch, time, in\)",
+        ),
+        (
+            lambda: manual.recurrence(X[:, :0], STATE, WEIGHTS, cell="gru"),
+            ValueError,
+            r"x has shape \(3, 0, 2\); .* at least one step of time",
+        ),
+        (
+            lambda: manual.recurrence(X, STATE, WEIGHTS),
+            ValueError,
+            r"state must be a tuple \(h, c\) for the cell 'lstm'; a tuple came, of 1",
+        ),
+        (
+            lambda: manual.recurrence(X, STATE[0], WEIGHTS, cell="gru"),
+            ValueError,
+            r"state must be a tuple \(h\) for the cell 'gru'",
+        ),
+        (
+            lambda: manual.recurrence(X, STATE, WEIGHTS, cell="gru_reset_after"),
+            ValueError,
+            r"weights must be a tuple \(wx, wh, b, bn\)",
+        ),
+        (
+            lambda: manual.recurrence(X, STATE, WEIGHTS, cell="tanh"),
+            ValueError,
+            r"wx has shape \(2, 9\); .* 3 hidden units of the cell 'tanh' it must be \(2, 3\)",
+        ),
+        (
+            lambda: manual.recurrence(X[:2], STATE, WEIGHTS, cell="gru"),
+            ValueError,
+            r"h has shape \(3, 3\); with x of shape \(2, 4, 2\) .* must be \(2, 3\)",
+        ),
+        (
+            lambda: manual.recurrence(X, STATE, WEIGHTS, cell="gru", lengths=(1, 2)),
+            ValueError,
+            r"lengths have shape \(2,\); they must be \(3,\)",
+        ),
+        (
+            lambda: manual.recurrence(X, STATE, WEIGHTS, cell="gru", lengths=(1, 2, 5)),
+            ValueError,
+            "lengths has 5, and must be from 0 to 4",
+        ),
+        (
+            lambda: manual.recurrence(X, STATE, WEIGHTS, cell="gru", truncate=0),
+            ValueError,
+            "truncate must be a positive number of steps, or None; got 0",
+        ),
+        (
+            lambda: manual.bidirectional(X, STATE, WEIGHTS, cell="gru"),
+            ValueError,
+            "bidirectional: states must be a pair",
+        ),
+        (
+            lambda: manual.stacked(X, PAIRS[0], PAIRS[1], cell="gru"),
+            ValueError,
+            "stacked: states and weights must be lists of at least one layer",
+        ),
+        (
+            lambda: manual.stacked(X, [STATE], [], cell="gru"),
+            ValueError,
+            "came 1 states and 0 weig",
+        ),
+        (
+            lambda: manual.gru_reset_after(X, *STATE, *WEIGHTS, X),
+            ValueError,
+            r"bn has shape \(3, 4, 2\); .* it must be \(3,\)",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named(call, error, message):
+    with pytest.raises(error, match=message):
+        jax.eval_shape(call)
