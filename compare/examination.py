@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from handgrad.compare import judge, witness
+from handgrad.compare import exact, judge, witness
 from handgrad.compare.accuracy import Run
 from handgrad.compare.diagnose import shape_mismatch
 from handgrad.compare.explain import explain
@@ -30,8 +30,9 @@ _KEPT = 64
 class Examination:
     """One problem on its way to a report."""
 
-    def __init__(self, problem: Problem, report: Report):
+    def __init__(self, problem: Problem, report: Report, digits: int | None = None):
         self.problem, self.report, self.seed = problem, report, report.seed
+        self.digits = digits
         self.remarks: list[str] = []
         self.what = name_of(problem.candidate)
 
@@ -207,6 +208,10 @@ class Examination:
             *(p.variables[i].path for i in p.verified),
         ]
         c = judge.compare(p, self.candidate, self.reference, rows, paths, pick, self.seed)
+        evident = not c.ok  # in float64
+        exactly = exactness = None
+        if self.digits is not None:
+            exactly = exact.Judgement(p, self.candidate, self.reference, c, pick, self.digits)
         if run is not None:
             self._run_once(run)  # compiled meanwhile, in other threads
         self._plain_value(c)
@@ -216,6 +221,8 @@ class Examination:
             self._outer_gradient(c)
             self.candidate.composes = c.ok and len(self.remarks) == before
         quantities = self._verdicts(c)
+        if exactly is not None:
+            quantities, exactness = exactly.conclude(quantities)
         accuracy = self._accuracy(run, c)
         self._remark(c, quantities)
         split = n_out if is_function else 0
@@ -227,8 +234,9 @@ class Examination:
             accuracy=tuple(accuracy),
             device=run.device if run else "",
             rows=len(c.rows),
+            exactness=exactness,
         )
-        if not report.ok:
+        if not report.ok and evident:
             diagnoses = explain(p, self.candidate, self.reference, c, split)
             report = dataclasses.replace(report, diagnoses=tuple(diagnoses))
         return report

@@ -635,7 +635,7 @@ def _gather(x, indices, *, dimension_numbers, slice_sizes, mode, fill_value, **_
     )  # fmt: skip
     if mode.name == "PROMISE_IN_BOUNDS":  # where it is broken, XLA clamps
         valid = None
-    y = x[index]  # (*batch, *window)
+    y = np.asarray(x[index])  # (*batch, *window)
     if valid is not None:
         if fill_value is None:
             fill_value = np.nan if x.dtype.kind in "fc" else np.iinfo(x.dtype).min
