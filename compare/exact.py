@@ -202,7 +202,7 @@ class _Moved:
         with np.errstate(over="ignore"):
             single = plain.astype(np.float32) == plain
         eps = np.where(single, witness.SINGLE / 2, witness.EPS) * long
-        return np.asarray(x * (1 + eps * witness._units(plain, self.salt)))
+        return np.asarray(x * (1 + eps * witness.units(plain, self.salt)))
 
 
 def _relative(hand: np.ndarray, truth: np.ndarray) -> np.ndarray:

@@ -368,6 +368,14 @@ def _convert(ctx, x, *, new_dtype, **_):
     return np.asarray(np.frompyfunc(whole, 1, 1)(x)).astype(new_dtype)
 
 
+@array("bitcast_convert_type")
+def _bits(ctx, x, *, new_dtype, **_):
+    size = np.dtype(new_dtype).itemsize  # those of the float64 or float32 nearest to the number
+    if size < 4:
+        raise Unsupported("bitcast_convert_type of a narrow float")
+    return x.astype(np.dtype(f"f{size}")).view(new_dtype)
+
+
 def _extremes(name: str, wins: Callable, sign: int) -> None:
     """Reductions, running extremes and windows: where the one of two that `wins` is kept."""
 

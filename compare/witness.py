@@ -13,6 +13,7 @@ from handgrad.compare.primitives import STEP
 from handgrad.compare.problem import Batched, Problem, Row
 
 EPS, SINGLE = 2.0**-52, 2.0**-24
+UNITS = np.array([-2.0, -1.0, 1.0, 2.0])
 
 
 # --- samples ------------------------------------------------------------------------------------
@@ -78,13 +79,15 @@ def jiggle(x: np.ndarray, salt: np.ndarray | np.uint64, eps: float = EPS) -> np.
 
     So ties, symmetries and kinks at which the inputs lie are kept.
     """
-    return x * _factors(x, salt, eps)
+    return x * units(x, salt, 1 + eps * UNITS)
 
 
-def _factors(x: np.ndarray, salt: np.ndarray | np.uint64, eps: float) -> np.ndarray:
-    """1 + eps times -2, -1, 1 or 2, at random: so many epsilons never round away."""
-    factors = 1 + eps * np.array([-2.0, -1.0, 1.0, 2.0])
-    return np.take(factors, (_hash(x, salt) >> np.uint64(62)).view(np.int64))
+def units(x: np.ndarray, salt: np.ndarray | np.uint64, of: np.ndarray = UNITS) -> np.ndarray:
+    """One of four numbers for each of x, at random: a change of so many epsilons never rounds away.
+
+    Equal numbers get the same.
+    """
+    return np.take(of, (_hash(x, salt) >> np.uint64(62)).view(np.int64))
 
 
 def _hash(x: np.ndarray, salt: np.ndarray | np.uint64) -> np.ndarray:
@@ -134,7 +137,7 @@ class Rounding:
         long = single & (np.frexp(exact)[0] * 2.0**16 % 1 != 0)
         if not long.any():
             return x
-        return np.where(long, exact * _factors(exact, self.salts[0], SINGLE / 2), exact)
+        return np.where(long, exact * units(exact, self.salts[0], 1 + SINGLE / 2 * UNITS), exact)
 
     @staticmethod
     def _narrows(inputs, results) -> bool:
@@ -148,7 +151,7 @@ class Rounding:
         rows = len(self.salts)
         by_row = x.ndim > 0 and x.shape[0] == rows > 1
         salt = self.salts.reshape(-1, *[1] * (x.ndim - 1)) if by_row else self.salts[0]
-        return (x * _factors(x, salt, eps)).astype(x.dtype)
+        return (x * units(x, salt, 1 + eps * UNITS)).astype(x.dtype)
 
 
 # --- truth and its floor ------------------------------------------------------------------------
