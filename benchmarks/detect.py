@@ -31,31 +31,44 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-# What a diagnosis of the category says, in its kind or its text; elsewhere only the line counts.
-CAUSES = {
-    "sign": r"sign|negat",
-    "constant factor": r"factor|times|ratio|scale",
-    "transposed": r"transpos",
-    "missing path": r"path|without|forgot|missing|cut|carry",
-    "wrong axis": r"axis|broadcast|sum",
-    "mean for sum": r"mean|sum|factor|times",
-    "pre/post-activation": r"activation|another point|stale|residual",
-    "stale residual": r"another point|stale|residual",
-    "shifted in time": r"shift|time",
-    "permuted": r"permut|block|order|gate",
-    "first or last step": r"first|last|step",
-    "cotangent ignored": r"ignores|cotangent",
-    "cotangent squared": r"square|cotangent|linear",
-    "kernel not rotated": r"rotat|flip|revers",
-    "off by one": r"shift|off by one|index",
-    "one element": r"element",
-    "single precision": r"float32|single|precision",
-    "another argument": r"another argument|argument",
-    "masked elements": r"mask|only where|element",
-    "kink side": r"kink|side",
-    "negative inputs": r"negative|only where",
-    "abs or sign": r"abs|sign",
-    "threshold": r"only where|threshold|element|beyond",
+# What a reader must find in the explanation to recognise the mistake: a kind of diagnosis, or the
+# words of a mend. A word that other mistakes share does not count; the line alone counts only
+# where a change of that very line is given that makes the derivation right.
+OTHER_VALUE = r"wrong operand|use `.*` for"
+NO_FUNCTION = r"leave out the function|`\w+` too many|take \w+ (\w+ )?`"
+MEAN = r"(mean|sum) (taken )?for (a )?(sum|mean)"
+SCALED = (
+    r"wrong constant|(double|halve) `|(multiply|divide) .* by -?[\d.]|factor (left out|too many)"
+)
+CAUSES: dict[str, tuple[set[str], str]] = {
+    "sign": ({"sign"}, r"wrong sign|negate|instead of (adding|subtracting)"),
+    "constant factor": ({"factor"}, f"{SCALED}|{MEAN}"),
+    "transposed": ({"transposed"}, r"transpos|(indices|axes|order) exchanged"),
+    "missing path": ({"path", "missing"}, r"term left out|add `|to be added to"),
+    "operand dropped": ({"operand"}, r"(factor|term|mask) left out|(multiply|add) `.* by `|power"),
+    "wrong operand": ({"swapped"}, f"{OTHER_VALUE}|exchanged|factor (left out|too many)"),
+    "pre/post-activation": ({"point"}, f"{OTHER_VALUE}|{NO_FUNCTION}"),
+    "stale residual": ({"point"}, f"{OTHER_VALUE}|{NO_FUNCTION}"),
+    "wrong axis": ({"reduced"}, r"(wrong|over|another) axis|sum `.*` over"),
+    "mean for sum": ({"factor"}, MEAN),
+    "shifted in time": ({"shifted"}, f"shift|step (later|earlier)|in time|{OTHER_VALUE}"),
+    "permuted": ({"permuted", "swapped"}, f"exchanged|whole blocks|{OTHER_VALUE}"),
+    "first or last step": ({"partial", "slice"}, r"off by one|to be added to"),
+    "cotangent ignored": ({"ignores-cotangent"}, r"(?!)"),
+    "cotangent squared": ({"squares-cotangent", "nonlinear"}, r"(?!)"),
+    "kernel not rotated": ({"flipped"}, r"revers|rotat"),
+    "off by one": ({"shifted", "partial", "slice"}, r"off by one|shifted by one|one (more|less)"),
+    "one element": ({"element"}, r"an element treated apart"),
+    "eps": (set(), r"wrong side of a parenthesis|add [\d.]+e-\d+ to|EPS|eps"),
+    "variance bias": ({"factor"}, r"`ddof`"),
+    "single precision": ({"precision"}, r"`astype`"),
+    "another argument": ({"swapped"}, r"order exchanged"),
+    "masked elements": ({"region"}, r"mask|condition|wrong (side|bound)"),
+    "kink side": ({"region"}, r"wrong side|cases .*exchanged|the two cases"),
+    "approximation": ({"near"}, r"derivative of|wrong (constant|function)"),
+    "negative inputs": ({"region"}, r"negative"),
+    "abs or sign": (set(), r"absolute value|sign\("),
+    "threshold": ({"region"}, r"wrong (side|bound|constant)|clip|condition"),
 }
 
 
@@ -255,6 +268,8 @@ def summary(entries: list[Entry], answers: list[Answer], deviations: dict[str, f
         "median seconds": statistics.median(a.seconds for a in answers),
         "smallest caught": min((deviations[e.name] for e, _ in caught), default=None),
         "cause named": sum(cause_named(e, a.text) for e, a in caught),
+        "not named": [e.name for e, a in caught if not cause_named(e, a.text)],
+        "category named": sum(category_named(e, a.text) for e, a in caught),
         "line named": sum(line_named(e, a.text) for e, a in caught),
         "with a line": sum(e.line is not None for e, _ in caught),
         "misses": [e.name for e, a in pairs if not e.right and a.passed],
@@ -264,13 +279,32 @@ def summary(entries: list[Entry], answers: list[Answer], deviations: dict[str, f
 
 
 def cause_named(entry: Entry, text: str) -> bool:
-    words = CAUSES.get(entry.category)
-    said = words is not None and re.search(words, text, re.IGNORECASE) is not None
-    return said or line_named(entry, text)
+    """Whether a reader of the explanations recognises the mistake."""
+    return category_named(entry, text) or line_named(entry, text)
+
+
+def category_named(entry: Entry, text: str) -> bool:
+    """By a kind of diagnosis, or by the words of a mend, that mean this category."""
+    kinds, words = CAUSES[entry.category]
+    for kind, said in explanations(text):
+        quoted = re.sub(re.escape(entry.backward.__code__.co_filename), "", said)
+        if kind in kinds or (kind == "mend" and re.search(words, quoted)):
+            return True
+    return False
 
 
 def line_named(entry: Entry, text: str) -> bool:
-    return entry.line is not None and re.search(rf"(line |:){entry.line}\b", text) is not None
+    """By a mend of that very line of that very file."""
+    file = entry.backward.__code__.co_filename
+    place = f"{file if file.startswith('<') else Path(file).name}:{entry.line}: "
+    return entry.line is not None and any(
+        kind == "mend" and said.startswith(place) for kind, said in explanations(text)
+    )
+
+
+def explanations(text: str) -> list[tuple[str, str]]:
+    """(kind, sentence) of every diagnosis."""
+    return [(kind, said) for line in text.splitlines() for kind, _, said in [line.partition(": ")]]
 
 
 HEADS = ("checker", "caught", "false alarms", "no answer", "s per check", "smallest caught")
@@ -318,8 +352,10 @@ def show(console: Console, rows: dict[str, dict]) -> None:
     if (row := rows.get("handgrad")) and row["caught"]:
         console.print(
             f"handgrad named the cause of {row['cause named']}/{row['caught']} that it caught, "
-            f"and the line of {row['line named']}/{row['with a line']} that have one"
+            f"and the line, with what mends it, of {row['line named']}/{row['with a line']} that "
+            "have one"
         )
+        console.print("\n".join(f"  not named: {e}" for e in row["not named"]), markup=False)
 
 
 def parse() -> argparse.Namespace:

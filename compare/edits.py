@@ -137,14 +137,17 @@ def together(tree: ast.AST) -> Iterator[Edit]:
 
 
 def _renamed(tree: ast.AST) -> Iterator[Edit]:
-    """Two names exchanged wherever they stand in a statement, or in the value of one."""
+    """Two names exchanged wherever they stand in one value."""
     named: dict[int, dict[str, list[Site]]] = {}
     for site in sites(tree):
-        if isinstance(site.node, ast.Name) and isinstance(site.node.ctx, ast.Load):
-            inside = [p for p in site.parents if isinstance(p, ast.stmt)]
-            here = named.setdefault(id(inside[-1]) if inside else 0, {})
-            if site.node.id not in MODULES and not _is_called(site):
-                here.setdefault(site.node.id, []).append(site)
+        node = site.node
+        if not isinstance(node, ast.Name) or not isinstance(node.ctx, ast.Load):
+            continue
+        if node.id not in MODULES and not _is_called(site):
+            within = [*site.parents, node]
+            while not isinstance(within[0], ast.expr) or isinstance(within[0], ast.Tuple):
+                within = within[1:]
+            named.setdefault(id(within[0]), {}).setdefault(node.id, []).append(site)
     for places in named.values():
         for a, b in itertools.combinations(places, 2):
             renamed = [
@@ -188,6 +191,8 @@ def substitutions(tree: ast.FunctionDef, outer: tuple[str, ...] = ()) -> Iterato
                 yield Edit("a factor left out", site, ast.BinOp(other, ast.Mult(), site.node))
                 yield Edit("a factor left out", site, ast.BinOp(other, ast.MatMult(), site.node))
                 yield Edit("a factor left out", site, ast.BinOp(site.node, ast.MatMult(), other))
+                column = ast.parse(f"{name}[:, None]", mode="eval").body
+                yield Edit("a factor left out", site, ast.BinOp(column, ast.Mult(), site.node))
                 if _MASK.search(name):
                     for form in ("jnp.where(v > 0, e, -1e30)", "jnp.where(v > 0, e, 0.0)"):
                         masked: Any = ast.parse(form.replace("v", name), mode="eval").body

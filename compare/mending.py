@@ -26,8 +26,8 @@ from handgrad.compare.mutate import Bench, Mend, constants, mend, mutants, repea
 from handgrad.compare.problem import Problem, Row
 from handgrad.compare.rewrite import Kind, Rewrite, Written, written
 
-BUDGET = 2e8  # element operations spent on one round of changes of equations
-SECONDS = 1.0  # for one round of edits, as the first run of the derivation foretells it
+BUDGET = 3e8  # element operations spent on one round of changes of equations
+SECONDS = {"likely": 1.0, "unlikely": 1.0, "further": 2.0}  # by a run of the derivation as it is
 COMPILING = 3e-4  # seconds, of one edited function
 MOST = 2  # mends that are looked for
 SMALLEST = 1e-7  # no edit of the source makes a smaller relative deviation
@@ -180,7 +180,7 @@ class Edited:
     def mends(self, kind: Kind, lines: set | None = None) -> list[Mend]:
         """The edits that make it right, two at most, each on another line."""
         found: dict[tuple, Mend] = {}
-        left = SECONDS
+        left = SECONDS[kind]
         with _quietly():
             for source in self.sources:
                 loosely = source.by_numpy and not self.search.loosely(self.before)

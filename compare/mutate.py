@@ -47,9 +47,10 @@ class Mutant:
     def run(self, program: Program, values: Values) -> list[np.ndarray]:
         """The program's results with this change; `values` are those of `program.values`."""
         given = {self.of[0]: self.of[1](values[self.of[0]])} if self.of else None
-        return program.resume(values, {top: self._changed(program, top) for top in self.at}, given)
+        return program.resume(values, {top: self.changed(program, top) for top in self.at}, given)
 
-    def _changed(self, program: Program, top: int) -> Callable:
+    def changed(self, program: Program, top: int) -> Callable:
+        """(inputs, results, values) -> results of the outermost equation `top`, with the change."""
         eqn, change = self.at[top]
         step = program.steps()[top]
 
@@ -182,8 +183,12 @@ def _var(atom: Any) -> bool:
 
 
 def _used(jaxpr: core.Jaxpr) -> set:
-    atoms = [*(a for eqn in jaxpr.eqns for a in eqn.invars), *jaxpr.outvars]
-    return {a for a in atoms if _var(a)}
+    """The variables that a result depends on."""
+    live = {a for a in jaxpr.outvars if _var(a)}
+    for eqn in reversed(jaxpr.eqns):
+        if eqn.effects or any(v in live for v in eqn.outvars):
+            live.update(a for a in eqn.invars if _var(a))
+    return live
 
 
 def _library(eqn: core.JaxprEqn) -> bool:

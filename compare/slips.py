@@ -139,7 +139,8 @@ def _broadcast(node: ast.BinOp) -> Offers:
     if not isinstance(node.op, ast.Add | ast.Sub | ast.Mult | ast.Div):
         return
     rest: ast.expr = ast.Constant(...)
-    for axes in ([every, new], [new, every], [rest, new]):
+    pairs: list[list[ast.expr]] = [[every, new], [new, every], [rest, new]]
+    for axes in pairs:
         index = ast.Tuple(axes, ast.Load())
         for side in ("left", "right"):
             operand = getattr(node, side)
