@@ -217,7 +217,7 @@ def substitutions(tree: ast.FunctionDef, outer: tuple[str, ...] = ()) -> Iterato
 
 # What the chain rule leaves behind a nonlinearity.
 _MASK = re.compile("mask|keep|kept|valid|allow|causal|seen|drop")
-_SLOPES = ("(1 - v)", "(1 - v**2)", "(v * (1 - v))", "(v > 0)", "jnp.sign(v)")
+_SLOPES = ("(1 - v)", "(1 - v**2)", "(v * (1 - v))", "(v > 0)", "(v > 0)[:, None]", "jnp.sign(v)")
 
 
 def _values(tree: ast.FunctionDef) -> list[str]:

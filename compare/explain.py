@@ -16,7 +16,6 @@ from handgrad.compare.report import Diagnosis
 
 MOST = 3  # explanations printed
 BUDGET = 1.5e9  # element operations spent on cutting paths
-BEYOND = {"ignores-cotangent", "squares-cotangent", "precision", "swapped"}  # one says it all
 
 
 def explain(
@@ -33,11 +32,10 @@ def explain(
     relations = diagnose(_evidence(problem, candidate, reference, c, split, rows[0]))
     exact = _merged([d for d in relations if d.kind not in VAGUE])
     complete = sum(d.kind not in VAGUE for d in relations) == sum(bool(b.any()) for b in bad)
-    if complete and all(d.kind in BEYOND for d in exact):
-        return exact
     search = Search(problem, candidate, c, rows)
     mends = [_worded(problem, m) for m in search.likely()]
     if complete:  # what is left to say is where
+        mends = mends or [_worded(problem, m) for m in search.elsewhere()]
         return [*exact, *mends[:1]]
     mends = mends or [_worded(problem, m) for m in search.solved()]
     found = [*exact, *mends]

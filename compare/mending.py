@@ -28,6 +28,8 @@ from handgrad.compare.rewrite import Kind, Rewrite, Written, written
 
 BUDGET = 3e8  # element operations spent on one round of changes of equations
 SECONDS = {"likely": 1.0, "unlikely": 1.0, "further": 2.0}  # by a run of the derivation as it is
+FUNCTIONS = 6  # whose source is edited: the derivation, and what it calls
+LARGE = 5e7  # element operations of a derivation that is too slow to be edited
 COMPILING = 3e-4  # seconds, of one edited function
 MOST = 2  # mends that are looked for
 SMALLEST = 1e-7  # no edit of the source makes a smaller relative deviation
@@ -48,7 +50,9 @@ class Search:
             *(v.path for v in problem.variables),
             *("dy" for _ in problem.cotangent_shapes),
         ]
-        self.edited = Edited(self) if self._deviation(c, rows[0]) > SMALLEST else None
+        small = candidate.untraceable is not None or _cost(candidate.single) < LARGE
+        worth = small and self._deviation(c, rows[0]) > SMALLEST
+        self.edited = Edited(self) if worth else None
 
     @staticmethod
     def _test(c: Comparison, row: int, slack: float) -> Agrees:
@@ -90,6 +94,13 @@ class Search:
         if self.candidate.untraceable is not None:
             return []
         return self._changed(lambda p: constants(self._bench()))
+
+    def elsewhere(self) -> list[Mend]:
+        """The other edits alone, where they cost little."""
+        edited = self.edited
+        if edited is None or not edited.fast:
+            return []
+        return edited.mends("unlikely") or edited.mends("further")
 
     def unlikely(self) -> list[Mend]:
         """Everything else: other operands, functions, factors and terms, other edits."""
@@ -146,9 +157,17 @@ class Edited:
         self.traceable = search.candidate.untraceable is None
         self.names = eager.Names()
         self.before = search.candidate.one(search.columns[0])
+        self.sources: list[Source] = []
+        left = SECONDS["likely"]
         with _quietly():
-            found = [self._source(w) for w in written(self.problem.candidate)]
-        self.sources = [s for s in found if s is not None]
+            for function in written(self.problem.candidate)[:FUNCTIONS]:
+                started = time.thread_time()
+                source = self._source(function)
+                left -= time.thread_time() - started
+                if source is not None:
+                    self.sources.append(source)
+                if left < 0:
+                    break
 
     def _source(self, written: Written) -> Source | None:
         """None where what was written is not the derivation that was checked."""
