@@ -144,9 +144,8 @@ def _hidden(row: Row, problem: Problem) -> str | None:
     if row.single.jaxpr.effects:
         effects = ", ".join(sorted(map(str, row.single.jaxpr.effects)))
         return f"it has side effects ({effects}), which a change could not be run without"
-    if fingerprint(
-        Program(problem.candidate_row, *row.like, widened=problem.widened)
-    ) != fingerprint(row.single):
+    again = Program(problem.candidate_row, *row.like, widened=problem.widened)
+    if fingerprint(again.jaxpr) != fingerprint(row.single.jaxpr):
         return (
             "it is not deterministic: traced twice it is two different programs; "
             "pass random numbers or a key as an argument"
