@@ -114,9 +114,7 @@ def _pow(x, y, **_):
 @rule("integer_pow")
 @widened
 def _integer_pow(x, *, y, **_):
-    power = (
-        functools.reduce(np.multiply, [x] * abs(y), np.ones_like(x)) if abs(y) < 16 else x ** abs(y)
-    )
+    power = functools.reduce(np.multiply, [x] * abs(y)) if 0 < abs(y) < 16 else x ** abs(y)
     return 1 / power if y < 0 else power
 
 
