@@ -23,12 +23,12 @@ __all__ = ["Exact", "Unsupported", "work"]
 
 # These do the same to numbers of any kind.
 AS_IN_NUMPY = frozenset(
-    """add sub mul neg add_any square eq ne lt le gt ge select_n copy copy_p stop_gradient
-    sharding_constraint pvary reduce_vary optimization_barrier broadcast_in_dim reshape squeeze
-    expand_dims transpose rev tile concatenate stack unstack split slice dynamic_slice
-    dynamic_update_slice pad reduce_sum reduce_prod argmax argmin cumsum cumprod sort top_k
-    dot_general conv_general_dilated reduce_window_sum select_and_scatter_add gather scatter
-    scatter-add scatter-sub scatter-mul""".split()
+    """add sub mul neg add_any square one_minus_square polynomial eq ne lt le gt ge select_n
+    copy copy_p stop_gradient sharding_constraint pvary reduce_vary optimization_barrier
+    broadcast_in_dim reshape squeeze expand_dims transpose rev tile concatenate stack unstack
+    split slice dynamic_slice dynamic_update_slice pad reduce_sum reduce_prod argmax argmin cumsum
+    cumprod sort top_k dot_general conv_general_dilated reduce_window_sum select_and_scatter_add
+    gather scatter scatter-add scatter-sub scatter-mul""".split()
 )
 NUMBER: dict[str, Callable] = {}  # of one element, or of one of each operand
 ARRAY: dict[str, Callable] = {}  # of whole arrays

@@ -27,11 +27,11 @@ STEP = 1e-100  # of the complex step: its square vanishes beside any number
 
 # Operations whose result is rounded; all others are exact.
 ROUNDING = frozenset(
-    """add sub mul div rem pow integer_pow exp exp2 log log1p expm1 sqrt rsqrt cbrt sin cos tan sinh
-    cosh tanh asin acos atan atan2 asinh acosh atanh logistic erf erfc erf_inv lgamma digamma
-    square add_any reduce_sum reduce_prod cumsum cumprod cumlogsumexp dot_general
-    conv_general_dilated reduce_window_sum reduce_precision triangular_solve cholesky
-    scatter-add select_and_scatter_add convert_element_type""".split()
+    """add sub mul div rem pow integer_pow exp exp2 log log2 log1p expm1 sqrt rsqrt cbrt sin
+    cos tan sinh cosh tanh asin acos atan atan2 asinh acosh atanh logistic erf erfc erf_inv lgamma
+    digamma square one_minus_square polynomial add_any reduce_sum reduce_prod cumsum cumprod
+    cumlogsumexp dot_general conv_general_dilated reduce_window_sum reduce_precision
+    triangular_solve cholesky scatter-add select_and_scatter_add convert_element_type""".split()
 )
 
 
@@ -69,7 +69,7 @@ def widened(function: Callable) -> Callable:
 _UNARY = dict(
     neg=np.negative, sin=np.sin, cos=np.cos, tan=np.tan, tanh=np.tanh, sinh=np.sinh, cosh=np.cosh,
     asin=np.arcsin, acos=np.arccos, atan=np.arctan, asinh=np.arcsinh, acosh=np.arccosh,
-    atanh=np.arctanh, exp=np.exp, exp2=np.exp2, log=np.log, expm1=np.expm1,
+    atanh=np.arctanh, exp=np.exp, exp2=np.exp2, log=np.log, log2=np.log2, expm1=np.expm1,
     sqrt=np.sqrt, square=np.square, not_=np.invert, is_finite=np.isfinite,
 )  # fmt: skip
 for _name, _ufunc in _UNARY.items():
@@ -93,6 +93,18 @@ def _div(x, y, **_):
     if x.dtype.kind in "iu":  # towards zero, where NumPy's // goes down
         return np.where(y == 0, -1, (x - np.fmod(x, y)) // np.where(y == 0, 1, y))
     return np.divide(x, y)
+
+
+@rule("one_minus_square")
+@widened
+def _one_minus_square(x, **_):
+    return (1 - x) * (1 + x)
+
+
+@rule("polynomial")
+@widened
+def _polynomial(x, *coefficients, **_):
+    return functools.reduce(lambda p, c: p * x + c, reversed(coefficients))
 
 
 @rule("rem")
