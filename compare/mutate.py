@@ -277,15 +277,18 @@ def constants(bench: Bench) -> Iterator[Mutant]:
     if len(hand) != len(bench.truth):
         return
     names: dict = {}
-    for top, step in enumerate(program.steps()):
+    for step in program.steps():
+        where = place(step.eqn)
+        name = where.name if where else step.eqn.primitive.name
+        names.update((v, name) for v in step.eqn.outvars)
+    for top, step in reversed([*enumerate(program.steps())]):  # the sum before what is summed
         out, name = step.eqn.outvars, step.eqn.primitive.name
         where = place(step.eqn)
         text = where.text if where else name
-        names.update((v, where.name if where else name) for v in out)
         if len(out) != 1 or out[0] not in used or not is_float(out[0]) or name in TRANSPARENT:
             continue
         yield from _solved(bench, top, f"`{text}`", where, lambda i, r, change: [change(r[0])])
-        for n, atom in enumerate(step.eqn.invars if step.rule is not None else ()):
+        for n, atom in enumerate(step.eqn.invars if step.rule or name in CALLS else ()):
             if not isinstance(atom, core.Var) or not is_float(atom) or _uses(program, atom) < 2:
                 continue
 
@@ -298,7 +301,7 @@ def constants(bench: Bench) -> Iterator[Mutant]:
 
 
 def _uses(program: Program, var: core.Var) -> int:
-    return sum(var in s.eqn.invars for s in program.steps() if s.eqn.primitive.name != "copy")
+    return sum(a is var for s in program.steps() for a in s.eqn.invars)
 
 
 def _solved(

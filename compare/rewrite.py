@@ -7,7 +7,6 @@ closure and the same defaults.
 """
 
 import ast
-import copy
 import dataclasses
 import functools
 import inspect
@@ -143,7 +142,7 @@ def _rules(candidate: Any, depth: int) -> Found:
         rule = getattr(candidate, name, None)
 
         def anew(new: Callable, _: Names, name=name) -> Any:
-            other = copy.copy(candidate)
+            other = jax.custom_vjp(candidate.fun, nondiff_argnums=candidate.nondiff_argnums)
             other.defvjp(*(new if n == name else getattr(candidate, n) for n in ("fwd", "bwd")))
             return other
 

@@ -203,6 +203,12 @@ def _call(site: Site) -> Offers:
     if name in _TWINS and isinstance(func, ast.Attribute):
         cause = _NAMED.get(_TWINS[name], "wrong function")
         yield cause, anew(func=ast.Attribute(func.value, _TWINS[name], ast.Load()))
+    for call, held in _calls(node):
+        if isinstance(held, ast.BinOp) and isinstance(
+            held.op, ast.Add | ast.Sub | ast.Mult | ast.Div
+        ):
+            apart = ast.BinOp(call(held.left), held.op, held.right)
+            yield "a term or factor on the wrong side of a parenthesis", apart
     yield from _of_axis(name, node, method, anew)
     back = ast.Slice(None, None, _minus(ast.Constant(1)))
     for k, arg in enumerate(args if "conv" in name or "correlate" in name else ()):

@@ -433,8 +433,8 @@ ALONE_BELOW_ZERO = np.array([[0.5, -1.0, 2.0], [-3.0, 0.7, -0.2], [0.3, 0.9, 0.8
     [
         layer_case(lambda *a: [-g for g in layer_backward(*a)], "sign", "mend"),
         layer_case(lambda *a: [2 * g for g in layer_backward(*a)], "factor", "mend"),
-        layer_case(lambda *a: layer_backward(*a[:3], a[3] ** 2), "squares-cotangent"),
-        layer_case(lambda *a: layer_backward(*a[:3], 1 + 0 * a[3]), "ignores-cotangent"),
+        layer_case(lambda *a: layer_backward(*a[:3], a[3] ** 2), "squares-cotangent", "mend"),
+        layer_case(lambda *a: layer_backward(*a[:3], 1 + 0 * a[3]), "ignores-cotangent", "mend"),
         layer_case(lambda *a: (0 * a[0], *layer_backward(*a)[1:]), "missing"),
         square_case(lambda x, dy: (2 * x * dy).at[2].multiply(1.7), "element", "mend"),
         square_case(lambda x, dy: (2 * x.astype(jnp.float32) * dy).astype(x.dtype), "precision"),
