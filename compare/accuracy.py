@@ -42,7 +42,7 @@ class Run:
         self._futures: list[Future] = [
             self._pool.submit(_run, settings, options, key, function, [*values, *dys])
             for key, function in zip(
-                keys, (problem.candidate_row, problem.reference_row), strict=True
+                keys, (problem.candidate_row, problem.reference_gradients), strict=True
             )
         ]
         self._pool.shutdown(wait=False)
@@ -61,7 +61,7 @@ class Run:
         which hand and autodiff may differ by right; they are left out.
         """
         hand = self.hand()[-len(self.problem.verified) :]
-        autodiff = self._futures[1].result()[-len(self.problem.variables) :]
+        autodiff = self._futures[1].result()
         found = []
         for h, i in zip(hand, self.problem.verified, strict=True):
             a, v, keep = autodiff[i], self.problem.variables[i], ~doubtful[i]
