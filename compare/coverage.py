@@ -71,14 +71,7 @@ class Coverage:
         """For JSON."""
 
         def plain(changes: tuple[Survivor, ...]) -> list[dict]:
-            return [
-                {
-                    "file": c.place.file if c.place else None,
-                    "line": c.place.line if c.place else None,
-                }
-                | {"change": c.words, "reason": c.reason}
-                for c in changes
-            ]
+            return [{"place": str(c.place), "change": c.words, "reason": c.reason} for c in changes]
 
         return {
             "name": self.name, "unavailable": self.unavailable, "noticed": self.killed,

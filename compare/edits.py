@@ -13,7 +13,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from handgrad.compare.slips import MODULES, SLIPS, Site
+from handgrad.compare.slips import SLIPS
+from handgrad.compare.slips_of_calls import MODULES, Site
 
 LONGEST = 90  # characters of an expression that is quoted whole
 

@@ -42,7 +42,7 @@ def explain(
     if not mends:
         found += _paths(problem, c, split, rows) or [_worded(problem, m) for m in search.unlikely()]
     vague = _merged([d for d in relations if d.kind in VAGUE])
-    return [*found, *vague][: max(MOST, len(exact))]
+    return [*found, *vague][: max(MOST, len(exact) + 1)]
 
 
 def _merged(diagnoses: list[Diagnosis]) -> list[Diagnosis]:

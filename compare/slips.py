@@ -4,33 +4,21 @@ Each offers what may have been meant instead, made of what stands there.
 """
 
 import ast
-import dataclasses
 import itertools
 from collections.abc import Iterator
 from typing import Any
 
-
-@dataclasses.dataclass(frozen=True)
-class Site:
-    """A node of a syntax tree, where it hangs, and what it is part of."""
-
-    node: Any
-    parents: tuple[ast.AST, ...]  # the outermost first
-    field: str
-    index: int | None
-
-    @property
-    def parent(self) -> Any:
-        return self.parents[-1]
-
-    def put(self, node: Any) -> None:
-        if self.index is None:
-            setattr(self.parent, self.field, node)
-        else:
-            getattr(self.parent, self.field)[self.index] = node
-
-
-Offers = Iterator[tuple[str, Any]]
+from handgrad.compare.slips_of_calls import (
+    BY_AXIS,
+    REDUCING,
+    Offers,
+    Site,
+    calls,
+    exchanged,
+    is_at,
+    minus,
+    of_call,
+)
 
 
 def _binary(site: Site) -> Offers:
@@ -51,7 +39,7 @@ def _binary(site: Site) -> Offers:
             yield "wrong sign", other(ast.Sub(), right, left)
             yield "a term too many", left
             yield "a term too many", right
-            yield "a term too many", _minus(right)
+            yield "a term too many", minus(right)
             yield "wrong operation", other(ast.Mult())
         case ast.Mult():
             yield "a factor too many", left
@@ -79,10 +67,6 @@ def _binary(site: Site) -> Offers:
     yield from _broadcast(node)
 
 
-def _minus(node: Any) -> ast.UnaryOp:
-    return ast.UnaryOp(ast.USub(), node)
-
-
 def _turned(node: Any) -> Any:
     """The transpose, by taking an .T away or by adding one."""
     if isinstance(node, ast.Attribute) and node.attr in ("T", "mT"):
@@ -106,30 +90,9 @@ def _regrouped(node: ast.BinOp) -> Offers:
                 new = ast.BinOp(inner.left, inner.op, ast.BinOp(inner.right, node.op, right))
             yield "a term or factor on the wrong side of a parenthesis", new
     for here, there, first in ((left, right, True), (right, left, False)):
-        for call, held in _calls(here):
+        for call, held in calls(here):
             new = ast.BinOp(held, node.op, there) if first else ast.BinOp(there, node.op, held)
             yield "a term or factor on the wrong side of a parenthesis", call(new)
-
-
-def _calls(node: Any) -> Iterator[tuple[Any, Any]]:
-    """The function applied to one value, and the value; for f(a) ** p and f(a)[i] too."""
-    match node:
-        case ast.Call(func, [argument], keywords) if not isinstance(argument, ast.Starred):
-            yield lambda new: ast.Call(func, [new], keywords), argument
-        case ast.Call(ast.Attribute(value, name), args, keywords) if not _module(value):
-            yield lambda new: ast.Call(ast.Attribute(new, name, ast.Load()), args, keywords), value
-        case ast.BinOp(base, ast.Pow(), power):
-            yield lambda new: ast.BinOp(new, ast.Pow(), power), base
-
-
-def _module(node: Any) -> bool:
-    """Whether it looks like jnp, jax.nn, np.linalg."""
-    while isinstance(node, ast.Attribute):
-        node = node.value
-    return isinstance(node, ast.Name) and node.id in MODULES
-
-
-MODULES = {"jnp", "jax", "np", "numpy", "lax", "math", "nn", "scipy", "jsp"}
 
 
 def _broadcast(node: ast.BinOp) -> Offers:
@@ -158,144 +121,6 @@ def _unary(site: Site) -> Offers:
             yield "the condition negated", site.node.operand
 
 
-_TWINS = {
-    "sum": "mean", "mean": "sum", "max": "min", "min": "max", "minimum": "maximum",
-    "maximum": "minimum", "argmax": "argmin", "argmin": "argmax", "set": "add", "add": "set",
-    "ones_like": "zeros_like", "zeros_like": "ones_like", "zeros": "ones", "ones": "zeros",
-    "tril": "triu", "triu": "tril", "sin": "cos", "cos": "sin", "exp": "log", "log": "exp",
-    "sinh": "cosh", "cosh": "sinh", "expm1": "exp", "log1p": "log", "floor": "ceil",
-    "var": "std", "std": "var", "repeat": "tile", "tile": "repeat", "greater": "less",
-    "less": "greater", "logical_and": "logical_or", "logical_or": "logical_and",
-    "sigmoid": "tanh", "softmax": "sigmoid", "ceil": "floor", "rsqrt": "sqrt", "sqrt": "square",
-    "hstack": "vstack", "vstack": "hstack", "erf": "erfc", "erfc": "erf", "multiply": "divide",
-    "subtract": "add", "divide": "multiply", "inner": "outer", "outer": "inner",
-}  # fmt: skip
-_NAMED = {
-    "sum": "a mean taken for a sum", "mean": "a sum taken for a mean",
-    "set": "added where it is to be set", "add": "set where it is to be added",
-}  # fmt: skip
-_BY_AXIS = {
-    "sum", "mean", "max", "min", "var", "std", "prod", "softmax", "log_softmax", "logsumexp",
-    "cumsum", "cumprod", "flip", "roll", "concatenate", "stack", "take", "take_along_axis", "norm",
-    "argmax", "argmin", "sort", "argsort", "repeat", "expand_dims", "split", "standardize",
-    "any", "all", "moveaxis", "diff", "logaddexp", "median", "average", "count_nonzero", "gather",
-    "squeeze", "associative_scan", "cummax", "flipud", "fliplr", "rot90", "delete", "diagonal",
-}  # fmt: skip
-_REDUCING = {"sum", "mean", "max", "min", "var", "std", "prod", "norm", "logsumexp"}
-_MIXING = {"where", "select", "select_n"}
-_ORDERED = {
-    "reshape", "transpose", "moveaxis", "swapaxes", "permute_dims", "outer", "dot", "matmul",
-    "tensordot", "stack", "concatenate", "hstack", "einsum", "solve", "divide", "subtract",
-    "kron", "where", "select", "power", "solve_triangular", "dot_general", "vdot", "inner",
-    "minimum", "maximum", "append",
-}  # fmt: skip
-
-
-def _call(site: Site) -> Offers:
-    node = site.node
-    func, args, keywords = node.func, node.args, node.keywords
-    name = func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "")
-    method = isinstance(func, ast.Attribute) and not _module(func.value)
-
-    def anew(args=args, keywords=keywords, func=func) -> ast.Call:
-        return ast.Call(func, list(args), list(keywords))
-
-    if name in _TWINS and isinstance(func, ast.Attribute):
-        cause = _NAMED.get(_TWINS[name], "wrong function")
-        yield cause, anew(func=ast.Attribute(func.value, _TWINS[name], ast.Load()))
-    for call, held in _calls(node):
-        if isinstance(held, ast.BinOp) and isinstance(
-            held.op, ast.Add | ast.Sub | ast.Mult | ast.Div
-        ):
-            apart = ast.BinOp(call(held.left), held.op, held.right)
-            yield "a term or factor on the wrong side of a parenthesis", apart
-    yield from _of_axis(name, node, method, anew)
-    back = ast.Slice(None, None, _minus(ast.Constant(1)))
-    for k, arg in enumerate(args if "conv" in name or "correlate" in name else ()):
-        for turned in (back, ast.Tuple([back, back], ast.Load())):
-            flipped = ast.Subscript(arg, turned, ast.Load())
-            yield "not reversed", anew([*args[:k], flipped, *args[k + 1 :]])
-    if name == "tile" and len(args) == 2 and isinstance(args[1], ast.Tuple) and not method:
-        yield "whole blocks repeated for single elements", _repeats(func, args)
-    for k, keyword in enumerate(keywords):
-        yield f"`{keyword.arg}` out of place", anew(keywords=keywords[:k] + keywords[k + 1 :])
-    if name in _MIXING and len(args) == 3:
-        yield "the cases of a condition exchanged", anew([args[0], args[2], args[1]])
-        yield "a condition too many", args[1]
-        yield "a condition too many", args[2]
-    elif not isinstance(site.parent, ast.Attribute) or method:
-        for i, j in itertools.combinations(range(min(len(args), 4)), 2):
-            if name in _ORDERED or name not in _TWINS:
-                yield "order exchanged", anew(_exchanged(args, i, j))
-    if name == "scan" and not any(k.arg == "reverse" for k in keywords):
-        word = "the wrong direction in time"
-        yield word, anew(keywords=[*keywords, ast.keyword("reverse", ast.Constant(True))])
-    if name in ("range", "arange") and not isinstance(site.parent, ast.Call):
-        yield "reversed", ast.Call(ast.Name("reversed", ast.Load()), [node], [])
-    if name == "len" or (name == "range" and len(args) == 1):
-        for step in (-1, 1):
-            grown = ast.BinOp(args[0] if name == "range" else node, ast.Add(), ast.Constant(step))
-            yield "off by one", anew([grown]) if name == "range" else grown
-    if method and name not in ("at",):
-        yield f"`{name}` too many", func.value
-        match func.value:
-            case ast.Subscript(ast.Attribute(whole, "at")):
-                yield "an element treated apart", whole
-    elif args and name not in ("len", "range", "float", "int"):
-        cause = "reversed" if name in ("reversed", "flip") else f"`{name}` too many"
-        yield cause, args[0]
-
-
-def _repeats(func: Any, args: list) -> Any:
-    """repeat along every axis for tile."""
-    repeated = args[0]
-    repeat = ast.Attribute(func.value, "repeat", ast.Load())
-    for axis, count in enumerate(args[1].elts):
-        if not (isinstance(count, ast.Constant) and count.value == 1):
-            repeated = ast.Call(repeat, [repeated, count, ast.Constant(axis)], [])
-    return repeated
-
-
-def _of_axis(name: str, node: ast.Call, method: bool, anew) -> Offers:
-    """Another axis, or one where there is none, or the axis kept."""
-    if name not in _BY_AXIS:
-        return
-    args, keywords = node.args, node.keywords
-    given = {k.arg: k for k in keywords}
-    first = 0 if method else 1
-    reduces = name in _REDUCING
-    kept = ast.keyword("keepdims", ast.Constant(True))
-    choices: list[Any] = [ast.parse(a, mode="eval").body for a in ("-1", "0", "1", "-2")]
-    pairs = itertools.combinations((0, 1, 2, 3), 2)
-    several = [ast.Tuple([ast.Constant(a) for a in p], ast.Load()) for p in pairs]
-    if reduces:
-        choices += [*several, ast.Constant(None)]
-    if "axis" in given or (reduces and len(args) > first):
-        old = given["axis"].value if "axis" in given else args[first]
-        for axis in choices:
-            if ast.dump(axis) == ast.dump(old):
-                continue
-            if "axis" in given:
-                others = [k for k in keywords if k.arg != "axis"]
-                yield "wrong axis", anew(keywords=[*others, ast.keyword("axis", axis)])
-            else:
-                yield "wrong axis", anew([*args[:first], axis, *args[first + 1 :]])
-        if reduces and "keepdims" not in given:
-            yield "wrong axis", anew(keywords=[*keywords, kept])
-    elif name not in ("repeat", "split"):
-        for axis in choices[:4]:
-            by = ast.keyword("axis", axis)
-            yield "wrong axis", anew(keywords=[*keywords, by])
-            if reduces and "keepdims" not in given:
-                yield "wrong axis", anew(keywords=[*keywords, by, kept])
-
-
-def _exchanged(items: list, i: int, j: int) -> list:
-    items = list(items)
-    items[i], items[j] = items[j], items[i]
-    return items
-
-
 def _constant(site: Site) -> Offers:
     value, parent = site.node.value, site.parent
     match value:
@@ -313,15 +138,15 @@ def _constant(site: Site) -> Offers:
             for other in (value + 1, value - 1):
                 yield cause, ast.Constant(other)
             if value > 1:
-                yield cause, _minus(ast.Constant(value))
+                yield cause, minus(ast.Constant(value))
             if not indexing:
                 yield cause, ast.BinOp(ast.Constant(1), ast.Div(), ast.Constant(2))
         case float():
             for other in (2 * value, value / 2, value + 1, value - 1, 1 - value, value**2):
                 yield "wrong constant", ast.Constant(other)
             if value == 0:  # what is masked, for a softmax
-                yield "wrong constant", _minus(ast.Constant(1e30))
-            yield "wrong sign", _minus(ast.Constant(value))
+                yield "wrong constant", minus(ast.Constant(1e30))
+            yield "wrong sign", minus(ast.Constant(value))
         case str() if "," in value or "->" in value:
             for other in _subscripts(value):
                 yield "axes exchanged", ast.Constant(other)
@@ -334,7 +159,7 @@ def _speaks_of_axes(site: Site) -> bool:
             case ast.keyword(arg=str(name)) | ast.Assign(targets=[ast.Name(name)]):
                 return name.startswith("ax")
             case ast.Call(func=ast.Attribute(attr=name)):
-                return name in _BY_AXIS
+                return name in BY_AXIS
     return False
 
 
@@ -343,7 +168,7 @@ def _says_axis(site: Site) -> bool:
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
         return False
     named = site.parent.arg == "axis" if isinstance(site.parent, ast.keyword) else True
-    return named and call.func.attr in _REDUCING
+    return named and call.func.attr in REDUCING
 
 
 def _subscripts(text: str) -> Iterator[str]:
@@ -352,12 +177,8 @@ def _subscripts(text: str) -> Iterator[str]:
     for k, part in enumerate(parts):
         if part.isalpha():
             for i, j in itertools.combinations(range(len(part)), 2):
-                word = "".join(_exchanged(list(part), i, j))
+                word = "".join(exchanged(list(part), i, j))
                 yield "".join([*parts[:k], word, *parts[k + 1 :]])
-
-
-def _is_at(node: Any) -> bool:
-    return isinstance(node, ast.Attribute) and node.attr == "at"
 
 
 def _subscript(site: Site) -> Offers:
@@ -365,7 +186,7 @@ def _subscript(site: Site) -> Offers:
     if not isinstance(node.ctx, ast.Load):
         return
     index = node.slice
-    if not _is_at(node.value):
+    if not is_at(node.value):
         yield "an index too many", node.value
 
     def at(new: Any) -> ast.Subscript:
@@ -374,11 +195,11 @@ def _subscript(site: Site) -> Offers:
     if isinstance(index, ast.Tuple):
         for i, j in itertools.combinations(range(min(4, len(index.elts))), 2):
             if ast.dump(index.elts[i]) != ast.dump(index.elts[j]):
-                yield "indices exchanged", at(ast.Tuple(_exchanged(index.elts, i, j), ast.Load()))
+                yield "indices exchanged", at(ast.Tuple(exchanged(index.elts, i, j), ast.Load()))
     whole = index.elts if isinstance(index, ast.Tuple) else [index]
     named = [k for k, part in enumerate(whole) if isinstance(part, ast.Name)]
     for several in (c for n in (2, 3) for c in itertools.combinations(named, n)):
-        first = _minus(ast.Constant(1))
+        first = minus(ast.Constant(1))
         new = [ast.BinOp(first, ast.Sub(), p) if k in several else p for k, p in enumerate(whole)]
         yield "not reversed", at(ast.Tuple(new, ast.Load()))
     for k, part in enumerate(whole):
@@ -389,21 +210,21 @@ def _subscript(site: Site) -> Offers:
 
 def _index(part: Any) -> Offers:
     if isinstance(part, ast.Name):
-        yield "not reversed", ast.BinOp(_minus(ast.Constant(1)), ast.Sub(), part)
+        yield "not reversed", ast.BinOp(minus(ast.Constant(1)), ast.Sub(), part)
     match part:
         case ast.Slice(lower, upper, step):
             if step is not None:
                 yield "reversed", ast.Slice(lower, upper, None)
             else:
-                yield "reversed", ast.Slice(lower, upper, _minus(ast.Constant(1)))
+                yield "reversed", ast.Slice(lower, upper, minus(ast.Constant(1)))
             if lower is not None:
                 yield "off by one", ast.Slice(None, upper, step)
             if upper is not None:
                 yield "off by one", ast.Slice(lower, None, step)
             if lower is not None and upper is None:
-                yield "shifted by one", ast.Slice(None, _minus(lower), step)
+                yield "shifted by one", ast.Slice(None, minus(lower), step)
             if upper is not None and lower is None:
-                yield "shifted by one", ast.Slice(_minus(upper), None, step)
+                yield "shifted by one", ast.Slice(minus(upper), None, step)
             if lower is not None and upper is not None:
                 for by in (1, -1):
                     low, high = (ast.BinOp(b, ast.Add(), ast.Constant(by)) for b in (lower, upper))
@@ -430,7 +251,7 @@ def _comparison(site: Site) -> Offers:
     yield "an absolute value left out", ast.Compare(sized, node.ops, [right])
     if not (isinstance(right, ast.Constant) and right.value == 0):
         yield "the wrong bound", ast.Compare(node.left, node.ops, [ast.Constant(0)])
-        yield "the wrong bound", ast.Compare(node.left, node.ops, [_minus(right)])
+        yield "the wrong bound", ast.Compare(node.left, node.ops, [minus(right)])
 
 
 def _boolean(site: Site) -> Offers:
@@ -453,7 +274,7 @@ def _sequence(site: Site) -> Offers:
     for i, j in itertools.combinations(range(min(6, len(node.elts))), 2):
         same = ast.dump(node.elts[i]) == ast.dump(node.elts[j])
         if not same and not any(isinstance(node.elts[k], ast.Starred) for k in (i, j)):
-            yield "order exchanged", type(node)(_exchanged(node.elts, i, j), ast.Load())
+            yield "order exchanged", type(node)(exchanged(node.elts, i, j), ast.Load())
 
 
 def _axes(numbers: list[int]) -> Offers:
@@ -479,8 +300,8 @@ def _assigned(site: Site) -> Offers:
     target = node.targets[0]
     if isinstance(target, ast.Tuple):
         for i, j in itertools.combinations(range(min(6, len(target.elts))), 2):
-            exchanged = ast.Tuple(_exchanged(target.elts, i, j), ast.Store())
-            yield "order exchanged", ast.Assign([exchanged], node.value)
+            turned = ast.Tuple(exchanged(target.elts, i, j), ast.Store())
+            yield "order exchanged", ast.Assign([turned], node.value)
     elif isinstance(target, ast.Name | ast.Subscript) and _looped(site):
         yield "overwritten where it is to be added to", ast.AugAssign(target, ast.Add(), node.value)
     if isinstance(target, ast.Name) and any(
@@ -511,7 +332,7 @@ def _condition(site: Site) -> Offers:
 
 
 SLIPS = (
-    (ast.BinOp, _binary), (ast.UnaryOp, _unary), (ast.Call, _call), (ast.Constant, _constant),
+    (ast.BinOp, _binary), (ast.UnaryOp, _unary), (ast.Call, of_call), (ast.Constant, _constant),
     (ast.Subscript, _subscript), (ast.Compare, _comparison), (ast.BoolOp, _boolean),
     (ast.IfExp, _either), (ast.List | ast.Tuple, _sequence), (ast.Attribute, _attribute),
     (ast.Assign, _assigned), (ast.AugAssign, _accumulated), (ast.If, _condition),

@@ -613,3 +613,72 @@ def test_two_pieces_of_code_stand_side_by_side_where_they_fit(capsys):
     console.code(out, {"left": "a" * 150, "right": "b" * 150})
     lines = capsys.readouterr().out.splitlines()
     assert [line.strip()[:5] for line in lines] == ["left", "aaaaa", "", "right", "bbbbb", ""]
+
+
+# --- coverage ------------------------------------------------------------------------------------
+
+COVERED = """
+import jax, jax.numpy as jnp, numpy as np
+from handgrad.compare import backward_of
+both, positive = np.array([0.5, -2.0, 1.5]), np.array([0.5, 2.0, 1.5])
+
+def leaky(x):
+    return jnp.where(x > 0, x, 0.1 * x)
+
+@backward_of(leaky, both)
+def exercised(x, dy):
+    return jnp.where(x > 0, dy, 0.1 * dy)
+
+@backward_of(leaky, positive)
+def weak(x, dy):
+    return jnp.where(x > 0, dy, 0.1 * dy)
+
+@backward_of(leaky, both)
+def hidden(x, dy):
+    return np.where(np.asarray(x) > 0, dy, 0.1 * dy)
+"""
+
+
+@pytest.fixture(scope="module")
+def covered(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("covered")
+    (folder / "some.py").write_text(COVERED)
+    return folder
+
+
+def test_coverage_of_every_function_with_the_lines_no_input_reaches(covered):
+    done = command("check", "some.py", "--coverage", "--json", "out.json", cwd=covered)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"some\.py::exercised +100% +(\d+) of \1\n", done.stdout)
+    assert re.search(r"some\.py::weak +\d+(\.\d)?% ", done.stdout)
+    assert re.search(r"some\.py::hidden +not available", done.stdout)
+    line = COVERED.splitlines().index("def weak(x, dy):") + 2
+    assert f"  not verified by these inputs  some.py:{line}: " in done.stdout
+    assert "! some.py::hidden: coverage not available: JAX cannot trace it" in done.stdout
+    written = json.loads((covered / "out.json").read_text())
+    names = [c["name"] for c in written["coverage"]]
+    assert names == ["some.py::exercised", "some.py::weak", "some.py::hidden"]
+    assert written["coverage"][1]["survived"][0]["place"] == f"some.py:{line}"
+    assert written["ok"]
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "code"), [("exercised", 100, 0), ("weak", 100, 1), ("hidden", 1, 1)]
+)
+def test_a_coverage_that_is_too_small_fails(covered, name, least, code):
+    done = command("check", f"some.py::{name}", "--coverage-min", least, cwd=covered)
+    assert done.returncode == code, done.stdout + done.stderr
+    said = f"✗ the coverage of some.py::{name} is less than {least}%" in done.stdout
+    assert said == bool(code)
+
+
+@pytest.mark.parametrize("least", ["101", "-1", "much"])
+def test_a_percentage_is_one(covered, least):
+    done = command("check", "some.py", "--coverage-min", least, cwd=covered)
+    assert done.returncode == 2
+    assert f"{least!r} is not a percentage from 0 to 100" in done.stderr
+
+
+def test_without_being_asked_for_nothing_is_measured(covered):
+    done = command("check", "some.py::exercised", cwd=covered)
+    assert "coverage" not in done.stdout

@@ -1,0 +1,197 @@
+"""What people write wrongly in the call of a function: its axis, its order, its parentheses."""
+
+import ast
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+    """A node of a syntax tree, where it hangs, and what it is part of."""
+
+    node: Any
+    parents: tuple[ast.AST, ...]  # the outermost first
+    field: str
+    index: int | None
+
+    @property
+    def parent(self) -> Any:
+        return self.parents[-1]
+
+    def put(self, node: Any) -> None:
+        if self.index is None:
+            setattr(self.parent, self.field, node)
+        else:
+            getattr(self.parent, self.field)[self.index] = node
+
+
+Offers = Iterator[tuple[str, Any]]
+
+
+def minus(node: Any) -> ast.UnaryOp:
+    return ast.UnaryOp(ast.USub(), node)
+
+
+def calls(node: Any) -> Iterator[tuple[Any, Any]]:
+    """The function applied to one value, and the value; for f(a) ** p and f(a)[i] too."""
+    match node:
+        case ast.Call(func, [argument], keywords) if not isinstance(argument, ast.Starred):
+            yield lambda new: ast.Call(func, [new], keywords), argument
+        case ast.Call(ast.Attribute(value, name), args, keywords) if not _module(value):
+            yield lambda new: ast.Call(ast.Attribute(new, name, ast.Load()), args, keywords), value
+        case ast.BinOp(base, ast.Pow(), power):
+            yield lambda new: ast.BinOp(new, ast.Pow(), power), base
+
+
+def _module(node: Any) -> bool:
+    """Whether it looks like jnp, jax.nn, np.linalg."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return isinstance(node, ast.Name) and node.id in MODULES
+
+
+MODULES = {"jnp", "jax", "np", "numpy", "lax", "math", "nn", "scipy", "jsp"}
+
+
+_TWINS = {
+    "sum": "mean", "mean": "sum", "max": "min", "min": "max", "minimum": "maximum",
+    "maximum": "minimum", "argmax": "argmin", "argmin": "argmax", "set": "add", "add": "set",
+    "ones_like": "zeros_like", "zeros_like": "ones_like", "zeros": "ones", "ones": "zeros",
+    "tril": "triu", "triu": "tril", "sin": "cos", "cos": "sin", "exp": "log", "log": "exp",
+    "sinh": "cosh", "cosh": "sinh", "expm1": "exp", "log1p": "log", "floor": "ceil",
+    "var": "std", "std": "var", "repeat": "tile", "tile": "repeat", "greater": "less",
+    "less": "greater", "logical_and": "logical_or", "logical_or": "logical_and",
+    "sigmoid": "tanh", "softmax": "sigmoid", "ceil": "floor", "rsqrt": "sqrt", "sqrt": "square",
+    "hstack": "vstack", "vstack": "hstack", "erf": "erfc", "erfc": "erf", "multiply": "divide",
+    "subtract": "add", "divide": "multiply", "inner": "outer", "outer": "inner",
+}  # fmt: skip
+_NAMED = {
+    "sum": "a mean taken for a sum", "mean": "a sum taken for a mean",
+    "set": "added where it is to be set", "add": "set where it is to be added",
+}  # fmt: skip
+BY_AXIS = {
+    "sum", "mean", "max", "min", "var", "std", "prod", "softmax", "log_softmax", "logsumexp",
+    "cumsum", "cumprod", "flip", "roll", "concatenate", "stack", "take", "take_along_axis", "norm",
+    "argmax", "argmin", "sort", "argsort", "repeat", "expand_dims", "split", "standardize",
+    "any", "all", "moveaxis", "diff", "logaddexp", "median", "average", "count_nonzero", "gather",
+    "squeeze", "associative_scan", "cummax", "flipud", "fliplr", "rot90", "delete", "diagonal",
+}  # fmt: skip
+REDUCING = {"sum", "mean", "max", "min", "var", "std", "prod", "norm", "logsumexp"}
+_MIXING = {"where", "select", "select_n"}
+_ORDERED = {
+    "reshape", "transpose", "moveaxis", "swapaxes", "permute_dims", "outer", "dot", "matmul",
+    "tensordot", "stack", "concatenate", "hstack", "einsum", "solve", "divide", "subtract",
+    "kron", "where", "select", "power", "solve_triangular", "dot_general", "vdot", "inner",
+    "minimum", "maximum", "append",
+}  # fmt: skip
+
+
+def of_call(site: Site) -> Offers:
+    node = site.node
+    func, args, keywords = node.func, node.args, node.keywords
+    name = func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "")
+    method = isinstance(func, ast.Attribute) and not _module(func.value)
+
+    def anew(args=args, keywords=keywords, func=func) -> ast.Call:
+        return ast.Call(func, list(args), list(keywords))
+
+    if name in _TWINS and isinstance(func, ast.Attribute):
+        cause = _NAMED.get(_TWINS[name], "wrong function")
+        yield cause, anew(func=ast.Attribute(func.value, _TWINS[name], ast.Load()))
+    for call, held in calls(node):
+        if isinstance(held, ast.BinOp) and isinstance(
+            held.op, ast.Add | ast.Sub | ast.Mult | ast.Div
+        ):
+            apart = ast.BinOp(call(held.left), held.op, held.right)
+            yield "a term or factor on the wrong side of a parenthesis", apart
+    yield from _of_axis(name, node, method, anew)
+    back = ast.Slice(None, None, minus(ast.Constant(1)))
+    for k, arg in enumerate(args if "conv" in name or "correlate" in name else ()):
+        for turned in (back, ast.Tuple([back, back], ast.Load())):
+            flipped = ast.Subscript(arg, turned, ast.Load())
+            yield "not reversed", anew([*args[:k], flipped, *args[k + 1 :]])
+    if name == "tile" and len(args) == 2 and isinstance(args[1], ast.Tuple) and not method:
+        yield "whole blocks repeated for single elements", _repeats(func, args)
+    for k, keyword in enumerate(keywords):
+        yield f"`{keyword.arg}` out of place", anew(keywords=keywords[:k] + keywords[k + 1 :])
+    if name in _MIXING and len(args) == 3:
+        yield "the cases of a condition exchanged", anew([args[0], args[2], args[1]])
+        yield "a condition too many", args[1]
+        yield "a condition too many", args[2]
+    elif not isinstance(site.parent, ast.Attribute) or method:
+        for i, j in itertools.combinations(range(min(len(args), 4)), 2):
+            if name in _ORDERED or name not in _TWINS:
+                yield "order exchanged", anew(exchanged(args, i, j))
+    if name == "scan" and not any(k.arg == "reverse" for k in keywords):
+        word = "the wrong direction in time"
+        yield word, anew(keywords=[*keywords, ast.keyword("reverse", ast.Constant(True))])
+    if name in ("range", "arange") and not isinstance(site.parent, ast.Call):
+        yield "reversed", ast.Call(ast.Name("reversed", ast.Load()), [node], [])
+    if name == "len" or (name == "range" and len(args) == 1):
+        for step in (-1, 1):
+            grown = ast.BinOp(args[0] if name == "range" else node, ast.Add(), ast.Constant(step))
+            yield "off by one", anew([grown]) if name == "range" else grown
+    if method and name not in ("at",):
+        yield f"`{name}` too many", func.value
+        match func.value:
+            case ast.Subscript(ast.Attribute(whole, "at")):
+                yield "an element treated apart", whole
+    elif args and name not in ("len", "range", "float", "int"):
+        cause = "reversed" if name in ("reversed", "flip") else f"`{name}` too many"
+        yield cause, args[0]
+
+
+def _repeats(func: Any, args: list) -> Any:
+    """repeat along every axis for tile."""
+    repeated = args[0]
+    repeat = ast.Attribute(func.value, "repeat", ast.Load())
+    for axis, count in enumerate(args[1].elts):
+        if not (isinstance(count, ast.Constant) and count.value == 1):
+            repeated = ast.Call(repeat, [repeated, count, ast.Constant(axis)], [])
+    return repeated
+
+
+def _of_axis(name: str, node: ast.Call, method: bool, anew) -> Offers:
+    """Another axis, or one where there is none, or the axis kept."""
+    if name not in BY_AXIS:
+        return
+    args, keywords = node.args, node.keywords
+    given = {k.arg: k for k in keywords}
+    first = 0 if method else 1
+    reduces = name in REDUCING
+    kept = ast.keyword("keepdims", ast.Constant(True))
+    choices: list[Any] = [ast.parse(a, mode="eval").body for a in ("-1", "0", "1", "-2")]
+    pairs = itertools.combinations((0, 1, 2, 3), 2)
+    several = [ast.Tuple([ast.Constant(a) for a in p], ast.Load()) for p in pairs]
+    if reduces:
+        choices += [*several, ast.Constant(None)]
+    if "axis" in given or (reduces and len(args) > first):
+        old = given["axis"].value if "axis" in given else args[first]
+        for axis in choices:
+            if ast.dump(axis) == ast.dump(old):
+                continue
+            if "axis" in given:
+                others = [k for k in keywords if k.arg != "axis"]
+                yield "wrong axis", anew(keywords=[*others, ast.keyword("axis", axis)])
+            else:
+                yield "wrong axis", anew([*args[:first], axis, *args[first + 1 :]])
+        if reduces and "keepdims" not in given:
+            yield "wrong axis", anew(keywords=[*keywords, kept])
+    elif name not in ("repeat", "split"):
+        for axis in choices[:4]:
+            by = ast.keyword("axis", axis)
+            yield "wrong axis", anew(keywords=[*keywords, by])
+            if reduces and "keepdims" not in given:
+                yield "wrong axis", anew(keywords=[*keywords, by, kept])
+
+
+def exchanged(items: list, i: int, j: int) -> list:
+    items = list(items)
+    items[i], items[j] = items[j], items[i]
+    return items
+
+
+def is_at(node: Any) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr == "at"
