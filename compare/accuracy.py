@@ -22,9 +22,18 @@ _KEPT = 128
 
 
 class Run:
-    """Both sides compiled and run in the user's configuration, in two threads."""
+    """Both sides compiled and run in the user's configuration, in two threads.
 
-    def __init__(self, problem: Problem, cotangents: Sequence[np.ndarray], keys: Sequence[Any]):
+    `precision`: of matrix products, instead of the one that the user has set.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        cotangents: Sequence[np.ndarray],
+        keys: Sequence[Any],
+        precision: str | None = None,
+    ):
         self.problem = problem
         dys = [jnp.asarray(c, d) for c, d in zip(cotangents, problem.cotangent_dtypes, strict=True)]
         values = problem.run_values
@@ -32,6 +41,8 @@ class Run:
             np.asarray(dy).astype(c.dtype) for dy, c in zip(dys, cotangents, strict=True)
         ]
         settings = _settings()
+        if precision is not None:
+            settings[jax.default_matmul_precision] = precision
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="handgrad")
         self._futures: list[Future] = [
             self._pool.submit(_run, settings, key, function, [*values, *dys])

@@ -20,7 +20,7 @@ from handgrad.compare.interpret import Program
 from handgrad.compare.judge import Comparison, Rows
 from handgrad.compare.laboratory import laboratory
 from handgrad.compare.problem import Problem, Row, Trouble, name_of
-from handgrad.compare.report import Quantity, Report
+from handgrad.compare.report import Accuracy, Quantity, Report
 
 _TRACED: collections.OrderedDict[Any, tuple[Row, tuple[int, ...]]] = collections.OrderedDict()
 _KEPT = 64
@@ -29,8 +29,9 @@ _KEPT = 64
 class Examination:
     """One problem on its way to a report."""
 
-    def __init__(self, problem: Problem, report: Report):
+    def __init__(self, problem: Problem, report: Report, both_precisions: bool = False):
         self.problem, self.report, self.seed = problem, report, report.seed
+        self.both_precisions = both_precisions
         self.remarks: list[str] = []
         self.what = name_of(problem.candidate)
 
@@ -41,10 +42,14 @@ class Examination:
         with laboratory():
             self.reference = self._trace_reference(like)
             self.candidate = self._trace_candidate(like)
-        run = self._start(like[len(problem.variables) :])
+        cotangents = like[len(problem.variables) :]
+        if self.both_precisions:
+            run, by_default = self._start(cotangents, "highest"), self._start(cotangents)
+        else:
+            run, by_default = self._start(cotangents), None
         with laboratory():
             self._shapes(rows)
-            return self._compare(rows, run)
+            return self._compare(rows, run, by_default)
 
     # --- tracing ---
 
@@ -135,19 +140,19 @@ class Examination:
             return Program(row_function, *row.like)
         return Program(p.forward, *row.like[: len(p.variables)])
 
-    def _start(self, cotangents: list) -> Run | None:
+    def _start(self, cotangents: list, precision: str | None = None) -> Run | None:
         if self.candidate.untraceable is not None:
             return None
         p = self.problem
         structure = (p.kind, p.tree, tuple(p.verified), tuple(v.path for v in p.variables))
         keys = [
-            (side, id(function), structure, row.fingerprint)
+            (side, id(function), structure, row.fingerprint, precision)
             for side, function, row in (
                 ("hand", p.candidate, self.candidate),
                 ("autodiff", p.reference, self.reference),
             )
         ]
-        return Run(p, cotangents, keys)
+        return Run(p, cotangents, keys, precision)
 
     def _run_once(self, run: Run) -> None:
         """What only the run in the user's dtype shows: an exception, a wrong dtype."""
@@ -198,7 +203,7 @@ class Examination:
 
     # --- numbers ---
 
-    def _compare(self, rows: Rows, run: Run | None) -> Report:
+    def _compare(self, rows: Rows, run: Run | None, by_default: Run | None) -> Report:
         p = self.problem
         n_out = len(p.cotangent_shapes)
         is_function = p.kind == "function"
@@ -214,7 +219,7 @@ class Examination:
         self._under_vmap(c)
         self._outer_gradient(c)
         quantities = self._verdicts(c)
-        accuracy = self._accuracy(run, c)
+        accuracy, default_accuracy = self._accuracy([run, by_default], c)
         self._remark(c, quantities)
         split = n_out if is_function else 0
         report = dataclasses.replace(
@@ -223,6 +228,7 @@ class Examination:
             gradients=tuple(quantities[split:]),
             remarks=tuple(self.remarks),
             accuracy=tuple(accuracy),
+            by_default=tuple(default_accuracy),
             device=run.device if run else "",
             rows=len(c.rows),
         )
@@ -332,9 +338,11 @@ class Examination:
             )
         return quantities
 
-    def _accuracy(self, run: Run | None, c: Comparison) -> list:
+    def _accuracy(self, runs: list[Run | None], c: Comparison) -> list[list[Accuracy]]:
+        """Of each run, against the same truth."""
+        run = runs[0]
         if run is None:
-            return []
+            return [[] for _ in runs]
         p = self.problem
         row = [*p.rounded_values(), *run.cotangents]
         dtypes = [*(jnp.result_type(v.run) for v in p.variables), *p.cotangent_dtypes]
@@ -352,7 +360,7 @@ class Examination:
             for k in range(offset, len(c.paths))
         ]
         known = dict(zip(self.problem.verified, map(np.asarray, doubtful), strict=True))
-        return run.accuracy(gradients, known)
+        return [[] if run is None else run.accuracy(gradients, known) for run in runs]
 
     def _remark(self, c: Comparison, quantities: list[Quantity]) -> None:
         for q in quantities[-len(self.problem.verified) :]:

@@ -28,6 +28,7 @@ __all__ = [
     "built_in",
     "contents",
     "examine",
+    "missing",
     "prepare",
     "sources",
     "verdict_of",
@@ -57,6 +58,7 @@ class Verdict:
     verified: int = 0  # how many were found right, in units of
     unit: str = "gradient"  # or "line", "step"
     accuracy: tuple[Accuracy, ...] = ()
+    by_default: tuple[Accuracy, ...] = ()
     data: dict[str, Any] = dataclasses.field(default_factory=dict)
     printed: str = ""
 
@@ -69,7 +71,7 @@ class Verdict:
         return all(a.ok for a in self.accuracy)
 
 
-Examination = Callable[[int, float], Verdict]  # of the seed and the input scale
+Examination = Callable[[int, float, str | None], Verdict]  # of seed, input scale, platform
 Found = dict[str, tuple[Item, Examination]]  # by id
 
 
@@ -79,8 +81,19 @@ def prepare() -> None:
     import handgrad.compare.check  # noqa: F401 (and with it JAX)
 
 
-def examine(item: Item, seed: int, scale: float) -> Verdict:
-    """In a worker: the verdict on an item."""
+def missing(platform: str) -> str:
+    """In a worker: why JAX cannot compute on this platform; empty where it can."""
+    from handgrad.compare import devices
+
+    try:
+        devices.first(platform)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def examine(item: Item, seed: int, scale: float, platform: str | None = None) -> Verdict:
+    """In a worker: the verdict on an item; `platform` as in `compare.examine`."""
     with contextlib.redirect_stdout(io.StringIO()):  # `contents` has shown what a file prints
         match item.origin:
             case "cases":
@@ -89,7 +102,7 @@ def examine(item: Item, seed: int, scale: float) -> Verdict:
                 found = _in_sources()
             case file:
                 found = _in_file(file, item.topic)
-    return found[item.id][1](seed, scale)
+    return found[item.id][1](seed, scale, platform)
 
 
 def verdict_of(item: Item, outcome: Outcome) -> Verdict:
@@ -105,7 +118,12 @@ def verdict_of(item: Item, outcome: Outcome) -> Verdict:
 def _verdict(report: Report) -> Verdict:
     status = "not compared" if report.problem else "right" if report.ok else "wrong"
     return Verdict(
-        status, str(report), report.verified, accuracy=report.accuracy, data=report.to_dict()
+        status,
+        str(report),
+        report.verified,
+        accuracy=report.accuracy,
+        by_default=report.by_default,
+        data=report.to_dict(),
     )
 
 
@@ -128,14 +146,15 @@ def _in_cases() -> Found:
     return found
 
 
-def _examine_case(case: cases.Case, seed: int, scale: float) -> Verdict:
+def _examine_case(case: cases.Case, seed: int, scale: float, platform: str | None) -> Verdict:
     from handgrad import manual, reference
     from handgrad.compare.check import examine
 
     sides = [getattr(room, case.function) for room in (manual, reference)]
     if case.config:
         sides = [functools.partial(side, **case.config) for side in sides]
-    return _verdict(examine(*sides, *case.draw(seed, scale), seed=seed, name=case.id))
+    args = case.draw(seed, scale)
+    return _verdict(examine(*sides, *args, seed=seed, name=case.id, platform=platform))
 
 
 def _sample(case: cases.Case) -> str:
@@ -183,7 +202,7 @@ def _in_sources() -> Found:
     return found
 
 
-def _examine_derivation(d: Any, seed: int, scale: float) -> Verdict:
+def _examine_derivation(d: Any, seed: int, scale: float, platform: str | None) -> Verdict:
     from handgrad.compare.derivation import examine_derivation
 
     report = examine_derivation(d, seed)
@@ -293,11 +312,13 @@ def _a_function(d: declare.Declaration, name: str, path: str) -> tuple[str, Exam
     case = cases.Case(d.name, *d.args)
     case.topic = os.path.basename(path)
 
-    def examination(seed: int, scale: float) -> Verdict:
+    def examination(seed: int, scale: float, platform: str | None) -> Verdict:
         from handgrad.compare.check import examine
 
         args = case.draw(seed, scale)
-        options: dict[str, Any] = {"kind": d.kind, "argnums": d.argnums, "name": name}
+        options: dict[str, Any] = {
+            "kind": d.kind, "argnums": d.argnums, "name": name, "platform": platform,
+        }  # fmt: skip
         return _verdict(examine(d.candidate, d.reference, *args, seed=seed, **options))
 
     return _sample(case), examination
@@ -308,7 +329,7 @@ def _a_derivation(d: Any, name: str, path: str) -> tuple[str, Examination]:
 
 
 def _an_optimizer(d: Any, name: str, path: str) -> tuple[str, Examination]:
-    def examination(seed: int, scale: float) -> Verdict:
+    def examination(seed: int, scale: float, platform: str | None) -> Verdict:
         report = d.examine(seed)
         return Verdict(
             "right" if report.ok else "wrong",
