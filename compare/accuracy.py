@@ -25,9 +25,18 @@ QUICKLY = {"xla_backend_optimization_level": 0}
 
 
 class Run:
-    """Both sides compiled and run in the user's configuration, in two threads."""
+    """Both sides compiled and run in the user's configuration, in two threads.
 
-    def __init__(self, problem: Problem, cotangents: Sequence[np.ndarray], keys: Sequence[Any]):
+    `precision`: of matrix products, instead of the one that the user has set.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        cotangents: Sequence[np.ndarray],
+        keys: Sequence[Any],
+        precision: str | None = None,
+    ):
         self.problem = problem
         dys = [jnp.asarray(c, d) for c, d in zip(cotangents, problem.cotangent_dtypes, strict=True)]
         values = problem.run_values
@@ -38,6 +47,8 @@ class Run:
         device = settings[jax.default_device] or jax.local_devices()[0]
         self.device = getattr(device, "platform", str(device))
         options = None if problem.large or self.device != "cpu" else QUICKLY
+        if precision is not None:
+            settings[jax.default_matmul_precision] = precision
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="handgrad")
         self._futures: list[Future] = [
             self._pool.submit(_run, settings, options, key, function, [*values, *dys])
@@ -101,6 +112,7 @@ def _run(
     with contextlib.ExitStack() as stack:
         for manager, value in settings.items():
             stack.enter_context(manager(value))
+        key = key, options is None
         compiled = _COMPILED.get(key)
         if compiled is None:
             compiled = _COMPILED[key] = jax.jit(function, compiler_options=options)

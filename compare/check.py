@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from handgrad.compare import devices
 from handgrad.compare.exact import available
 from handgrad.compare.examination import Examination
 from handgrad.compare.problem import Kind, Problem, Trouble, name_of, summary, user_traceback
@@ -64,21 +65,26 @@ def check_gradient(
 def examine(
     candidate: Callable, reference: Callable, *args: Any, kind: Kind = "function", seed: int = 0,
     argnums: Sequence[int] | None = None, name: str | None = None, digits: int | None = None,
+    platform: str | None = None,
 ) -> Report:  # fmt: skip
     """The same without raising: whatever is wrong stands in the `Report`.
 
     kind: what the candidate is, "function" (see `check`), "backward" (see `check_backward`) or
     "gradient" (see `check_gradient`).
+    platform: "cpu", "gpu" or "tpu", on which the code runs whose accuracy is measured: with matrix
+    products at the highest precision, which decides, and at the platform's default beside it. The
+    truth is float64 on the CPU in any case. Default: the user's device and precision.
     """
     if kind not in ("function", "backward", "gradient"):
         raise ValueError(f"kind is {kind!r}; it must be 'function', 'backward' or 'gradient'")
     digits = None if digits is None else available(digits)
+    device = None if platform is None else devices.first(platform)
     report = Report(name or name_of(candidate), kind, seed)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), devices.on(device):
             warnings.simplefilter("ignore")
             problem = Problem(candidate, reference, args, kind, argnums)
-            return Examination(problem, report, digits).run()
+            return Examination(problem, report, digits, platform is not None).run()
     except Trouble as trouble:
         return _stopped(report, trouble)
 

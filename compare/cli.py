@@ -71,7 +71,8 @@ def _add_check(commands: Any) -> None:
         "  handgrad check                              everything built in\n"
         "  handgrad check -k softmax                   what has softmax in its name\n"
         "  handgrad check my_derivation.py             what your file declares\n"
-        "  handgrad check my_derivation.py::my_loss    one derivation of it\n\n"
+        "  handgrad check my_derivation.py::my_loss    one derivation of it\n"
+        "  handgrad check --platform gpu               the accuracy as it is on that platform\n\n"
         "exit code: 0 all right, 1 a derivation is wrong or could not be compared,\n"
         "2 wrong usage or a file that cannot be used, 130 interrupted (Ctrl-C)",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -85,6 +86,12 @@ def _add_check(commands: Any) -> None:
     check.add_argument(
         "--scale", type=_positive, default=1.0, metavar="X",
         help="multiply the normally distributed sample inputs by X (default 1)",
+    )  # fmt: skip
+    check.add_argument(
+        "--platform", choices=("cpu", "gpu", "tpu"),
+        help="where to measure the accuracy, with matrix products at the highest precision, which "
+        "decides, and at the platform's default; the derivation is judged in float64 on the CPU "
+        "in any case (default: JAX's device and precision)",
     )  # fmt: skip
     check.add_argument(
         "-v", "--verbose", action="store_true",
@@ -138,7 +145,8 @@ def _add_show(commands: Any) -> None:
         "beside the code that autodiff differentiates, and the verdict.",
     )
     show.add_argument("name", metavar="NAME", help="such as softmax or activations.softmax")
-    show.set_defaults(command=_show, jobs=2, timeout=TIMEOUT, memory=None, seed=0, scale=1.0)
+    show.set_defaults(command=_show, jobs=2, timeout=TIMEOUT, memory=None, seed=0, scale=1.0,
+                      platform=None)  # fmt: skip
 
 
 def _add_figures(commands: Any) -> None:
@@ -251,6 +259,7 @@ def _check(options: argparse.Namespace) -> int:
     for path in filter(None, (options.json, options.junit)):
         _writable(path)
     with _pool(options) as pool:
+        _ask_for(options.platform, pool)
         items, unusable = selection.select(options, pool)
         found, stop = _examine(options, pool, items)
         measured = []
@@ -281,6 +290,16 @@ def _check(options: argparse.Namespace) -> int:
     return RIGHT if covered and all(verdict.ok for verdict in found.values()) else WRONG
 
 
+def _ask_for(platform: str | None, pool: "Pool") -> None:
+    """A Mistake unless the workers find the platform."""
+    from handgrad.compare import suite, workers
+
+    tasks = [workers.Task(platform, suite.missing, (platform,))] if platform else []
+    for outcome in pool.run(tasks):
+        if why := outcome.value or outcome.failure:
+            raise Mistake(f"--platform {platform} is not to be had: {why}")
+
+
 def _pool(options: argparse.Namespace) -> "Pool":
     from handgrad.compare import suite, workers
 
@@ -298,7 +317,8 @@ def _examine(
 
     by_id = {item.id: item for item in items}
     tasks = [
-        workers.Task(item.id, suite.examine, (item, options.seed, options.scale)) for item in items
+        workers.Task(item.id, suite.examine, (item, options.seed, options.scale, options.platform))
+        for item in items
     ]
     found: dict[Item, Verdict] = {}
     stop = None
@@ -359,6 +379,8 @@ def _reproduce(item: "Item", options: argparse.Namespace) -> str:
     words += ["--seed", str(options.seed)]
     if options.scale != 1:
         words += ["--scale", str(options.scale)]
+    if options.platform is not None:
+        words += ["--platform", options.platform]
     if options.timeout != TIMEOUT:
         words += ["--timeout", str(options.timeout)]
     if options.memory is not None:

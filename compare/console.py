@@ -138,6 +138,9 @@ def case_table(found: Results) -> Table:
     table.add_column("verified", justify="right")
     if measured:
         table.add_column("accuracy: worst error, autodiff's own there")
+    beside = any(verdict.by_default for verdict in found.values())
+    if beside:
+        table.add_column("at the platform's default precision")
     for topic in dict.fromkeys(item.topic for item in found):
         mine = {item: verdict for item, verdict in found.items() if item.topic == topic}
         ok = all(verdict.ok for verdict in mine.values())
@@ -149,6 +152,8 @@ def case_table(found: Results) -> Table:
         cells.append(_verified(mine))
         if measured:
             cells.append(_worst(mine))
+        if beside:
+            cells.append(_worst_by_default(mine))
         table.add_row(*cells)
     return table
 
@@ -178,6 +183,12 @@ def _worst(found: Results) -> Text:
     losing = sum(not verdict.accurate for verdict in found.values())
     where = f"{_error(a)}, in {item.id}"
     return Text(f"{losing} lose digits; {where}", style="yellow") if losing else Text(where)
+
+
+def _worst_by_default(found: Results) -> Text:
+    """Reported, and nothing decided by it."""
+    measured = [a for verdict in found.values() for a in verdict.by_default]
+    return Text(_error(max(measured, key=lambda a: a.hand)) if measured else "not measured")
 
 
 def _badness(a: Accuracy) -> tuple[bool, float]:

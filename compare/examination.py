@@ -21,7 +21,7 @@ from handgrad.compare.interpret import Program
 from handgrad.compare.judge import Comparison, Rows
 from handgrad.compare.laboratory import laboratory
 from handgrad.compare.problem import Problem, Row, Trouble, name_of
-from handgrad.compare.report import Quantity, Report
+from handgrad.compare.report import Accuracy, Quantity, Report
 
 _TRACED: collections.OrderedDict[Any, tuple[Row, tuple[int, ...]]] = collections.OrderedDict()
 _KEPT = 64
@@ -30,9 +30,12 @@ _KEPT = 64
 class Examination:
     """One problem on its way to a report."""
 
-    def __init__(self, problem: Problem, report: Report, digits: int | None = None):
+    def __init__(
+        self, problem: Problem, report: Report, digits: int | None = None,
+        both_precisions: bool = False,
+    ):  # fmt: skip
         self.problem, self.report, self.seed = problem, report, report.seed
-        self.digits = digits
+        self.digits, self.both_precisions = digits, both_precisions
         self.remarks: list[str] = []
         self.what = name_of(problem.candidate)
 
@@ -44,10 +47,14 @@ class Examination:
             self.rows = len(rows)
             self.reference = self._trace_reference(like)
             self.candidate = self._trace_candidate(like)
-        run = self._start(like[len(problem.variables) :])
+        cotangents = like[len(problem.variables) :]
+        if self.both_precisions:
+            run, by_default = self._start(cotangents, "highest"), self._start(cotangents)
+        else:
+            run, by_default = self._start(cotangents), None
         with laboratory():
             self._shapes(rows)
-            return self._compare(rows, run)
+            return self._compare(rows, run, by_default)
 
     # --- tracing ---
 
@@ -135,19 +142,19 @@ class Examination:
                 _TRACED.popitem(last=False)
         return row, same
 
-    def _start(self, cotangents: list) -> Run | None:
+    def _start(self, cotangents: list, precision: str | None = None) -> Run | None:
         if self.candidate.untraceable is not None:
             return None
         p = self.problem
         structure = (p.kind, p.tree, tuple(p.verified), tuple(v.path for v in p.variables))
         keys = [
-            (side, id(function), structure, row.fingerprint)
+            (side, id(function), structure, row.fingerprint, precision)
             for side, function, row in (
                 ("hand", p.candidate, self.candidate),
                 ("autodiff", p.reference, self.reference),
             )
         ]
-        return Run(p, cotangents, keys)
+        return Run(p, cotangents, keys, precision)
 
     def _run_once(self, run: Run) -> None:
         """What only the run in the user's dtype shows: an exception, a wrong dtype."""
@@ -198,7 +205,7 @@ class Examination:
 
     # --- numbers ---
 
-    def _compare(self, rows: Rows, run: Run | None) -> Report:
+    def _compare(self, rows: Rows, run: Run | None, by_default: Run | None) -> Report:
         p = self.problem
         n_out = len(p.cotangent_shapes)
         is_function = p.kind == "function"
@@ -223,7 +230,7 @@ class Examination:
         quantities = self._verdicts(c)
         if exactly is not None:
             quantities, exactness = exactly.conclude(quantities)
-        accuracy = self._accuracy(run, c)
+        accuracy, default_accuracy = self._accuracy([run, by_default], c)
         self._remark(c, quantities)
         split = n_out if is_function else 0
         report = dataclasses.replace(
@@ -232,6 +239,7 @@ class Examination:
             gradients=tuple(quantities[split:]),
             remarks=tuple(self.remarks),
             accuracy=tuple(accuracy),
+            by_default=tuple(default_accuracy),
             device=run.device if run else "",
             rows=len(c.rows),
             exactness=exactness,
@@ -343,9 +351,11 @@ class Examination:
             )
         return quantities
 
-    def _accuracy(self, run: Run | None, c: Comparison) -> list:
+    def _accuracy(self, runs: list[Run | None], c: Comparison) -> list[list[Accuracy]]:
+        """Of each run, against the same truth."""
+        run = runs[0]
         if run is None:
-            return []
+            return [[] for _ in runs]
         p = self.problem
         row = [*p.rounded_values(), *run.cotangents]
         dtypes = [*(jnp.result_type(v.run) for v in p.variables), *p.cotangent_dtypes]
@@ -363,7 +373,7 @@ class Examination:
             for k in range(offset, len(c.paths))
         ]
         known = dict(zip(self.problem.verified, map(np.asarray, doubtful), strict=True))
-        return run.accuracy(gradients, known)
+        return [[] if run is None else run.accuracy(gradients, known) for run in runs]
 
     def _remark(self, c: Comparison, quantities: list[Quantity]) -> None:
         for q in quantities[-len(self.problem.verified) :]:

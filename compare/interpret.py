@@ -104,7 +104,7 @@ class Program:
                 outvars = step.eqn.outvars
                 results = self._step(step, inputs, None) if stale else [values[v] for v in outvars]
                 if change is not None:
-                    results = change(inputs, results, known)
+                    results = [_array(r) for r in change(inputs, results, known)]
                 new.update(zip(outvars, results, strict=True))
         return [
             _array(a.val, a.aval) if isinstance(a, core.Literal) else known[a]

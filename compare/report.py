@@ -116,6 +116,7 @@ class Report:
     diagnoses: tuple[Diagnosis, ...] = ()
     remarks: tuple[str, ...] = ()
     accuracy: tuple[Accuracy, ...] = ()
+    by_default: tuple[Accuracy, ...] = ()  # at the platform's own precision of matrix products
     device: str = ""
     rows: int = 0  # pairs of a sample and a cotangent
     exactness: Exactness | None = None  # where digits were asked for
@@ -255,10 +256,17 @@ def _accuracy(report: Report) -> list[str]:
         return []
     worst = max(report.accuracy, key=lambda a: (not a.ok, a.hand / max(a.autodiff, 1.0)))
     word = "accurate" if report.accurate else "LOSES DIGITS"
-    return [
+    lines = [
         f"  in {worst.dtype} on {report.device}: {word}; error {worst.hand:.3g} ulp in "
         f"{worst.path}, autodiff's own {worst.autodiff:.3g}{_inherent(worst)}"
     ]
+    if report.by_default:
+        worst = max(report.by_default, key=lambda a: a.hand)
+        lines.append(
+            f"  at {report.device}'s default precision of matrix products: error {worst.hand:.3g} "
+            f"ulp in {worst.path}, autodiff's own {worst.autodiff:.3g}"
+        )
+    return lines
 
 
 def _inherent(a: Accuracy) -> str:

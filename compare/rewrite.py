@@ -143,7 +143,10 @@ def _rules(candidate: Any, depth: int) -> Found:
 
         def anew(new: Callable, _: Names, name=name) -> Any:
             other = jax.custom_vjp(candidate.fun, nondiff_argnums=candidate.nondiff_argnums)
-            other.defvjp(*(new if n == name else getattr(candidate, n) for n in ("fwd", "bwd")))
+            forward, backward = (
+                new if n == name else getattr(candidate, n) for n in ("fwd", "bwd")
+            )
+            other.defvjp(forward, backward)
             return other
 
         if rule is not None:

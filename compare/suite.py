@@ -33,6 +33,7 @@ __all__ = [
     "coverages",
     "examine",
     "measure",
+    "missing",
     "prepare",
     "sources",
     "verdict_of",
@@ -62,6 +63,7 @@ class Verdict:
     verified: int = 0  # how many were found right, in units of
     unit: str = "gradient"  # or "line", "step"
     accuracy: tuple[Accuracy, ...] = ()
+    by_default: tuple[Accuracy, ...] = ()
     data: dict[str, Any] = dataclasses.field(default_factory=dict)
     printed: str = ""
 
@@ -74,8 +76,8 @@ class Verdict:
         return all(a.ok for a in self.accuracy)
 
 
-Examination = Callable[[int, float], Verdict]  # of the seed and the input scale
-Measurement = Callable[[int, float], "Coverage"]  # the same, of how much the inputs exercise
+Examination = Callable[[int, float, str | None], Verdict]  # of seed, input scale, platform
+Measurement = Callable[[int, float], "Coverage"]  # how much the inputs exercise
 Found = dict[str, tuple[Item, Examination, Measurement | None]]  # by id
 
 
@@ -85,9 +87,20 @@ def prepare() -> None:
     import handgrad.compare.check  # noqa: F401 (and with it JAX)
 
 
-def examine(item: Item, seed: int, scale: float) -> Verdict:
-    """In a worker: the verdict on an item."""
-    return _found(item)[1](seed, scale)
+def missing(platform: str) -> str:
+    """In a worker: why JAX cannot compute on this platform; empty where it can."""
+    from handgrad.compare import devices
+
+    try:
+        devices.first(platform)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def examine(item: Item, seed: int, scale: float, platform: str | None = None) -> Verdict:
+    """In a worker: the verdict on an item; `platform` as in `compare.examine`."""
+    return _found(item)[1](seed, scale, platform)
 
 
 def measure(item: Item, seed: int, scale: float) -> "Coverage":
@@ -139,7 +152,12 @@ def verdict_of(item: Item, outcome: Outcome) -> Verdict:
 def _verdict(report: Report) -> Verdict:
     status = "not compared" if report.problem else "right" if report.ok else "wrong"
     return Verdict(
-        status, str(report), report.verified, accuracy=report.accuracy, data=report.to_dict()
+        status,
+        str(report),
+        report.verified,
+        accuracy=report.accuracy,
+        by_default=report.by_default,
+        data=report.to_dict(),
     )
 
 
@@ -163,10 +181,11 @@ def _in_cases() -> Found:
     return found
 
 
-def _examine_case(case: cases.Case, seed: int, scale: float) -> Verdict:
+def _examine_case(case: cases.Case, seed: int, scale: float, platform: str | None) -> Verdict:
     from handgrad.compare.check import examine
 
-    return _verdict(examine(*_sides(case), *case.draw(seed, scale), seed=seed, name=case.id))
+    args = case.draw(seed, scale)
+    return _verdict(examine(*_sides(case), *args, seed=seed, name=case.id, platform=platform))
 
 
 def _measure_case(case: cases.Case, seed: int, scale: float) -> "Coverage":
@@ -229,7 +248,7 @@ def _in_sources() -> Found:
     return found
 
 
-def _examine_derivation(d: Any, seed: int, scale: float) -> Verdict:
+def _examine_derivation(d: Any, seed: int, scale: float, platform: str | None) -> Verdict:
     from handgrad.compare.derivation import examine_derivation
 
     report = examine_derivation(d, seed)
@@ -343,10 +362,11 @@ def _a_function(d: declare.Declaration, name: str, path: str) -> Adapted:
     case.topic = os.path.basename(path)
     options: dict[str, Any] = {"kind": d.kind, "argnums": d.argnums, "name": name}
 
-    def examination(seed: int, scale: float) -> Verdict:
+    def examination(seed: int, scale: float, platform: str | None) -> Verdict:
         from handgrad.compare.check import examine
 
         args = case.draw(seed, scale)
+        options["platform"] = platform
         return _verdict(examine(d.candidate, d.reference, *args, seed=seed, **options))
 
     def measurement(seed: int, scale: float) -> "Coverage":
@@ -363,7 +383,7 @@ def _a_derivation(d: Any, name: str, path: str) -> Adapted:
 
 
 def _an_optimizer(d: Any, name: str, path: str) -> Adapted:
-    def examination(seed: int, scale: float) -> Verdict:
+    def examination(seed: int, scale: float, platform: str | None) -> Verdict:
         report = d.examine(seed)
         return Verdict(
             "right" if report.ok else "wrong",

@@ -867,3 +867,12 @@ def test_random_numbers_are_kept_apart_by_the_constants_beside_them():
     one = np.array([1.0, 2.0, 3.0])
     (first,), (second,) = (Program(noise(s), key)(key) for s in (one, 10 * one))
     np.testing.assert_allclose(second, 10 * first)
+
+
+def test_a_changed_result_that_numpy_makes_a_scalar():
+    """As a search for a factor does; what follows adds to it in place."""
+    program = Program(lambda x: (2 * x).at[...].add(x), jnp.array(3.0))
+    values = program.values(np.float64(3.0))
+    number = next(i for i, s in enumerate(program.steps()) if s.eqn.primitive.name == "mul")
+    (total,) = program.resume(values, {number: lambda inputs, results, known: [results[0] * 10]})
+    assert total == 63.0
