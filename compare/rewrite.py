@@ -143,10 +143,8 @@ def _rules(candidate: Any, depth: int) -> Found:
 
         def anew(new: Callable, _: Names, name=name) -> Any:
             other = jax.custom_vjp(candidate.fun, nondiff_argnums=candidate.nondiff_argnums)
-            forward, backward = (
-                new if n == name else getattr(candidate, n) for n in ("fwd", "bwd")
-            )
-            other.defvjp(forward, backward)
+            rules = {"fwd": candidate.fwd, "bwd": candidate.bwd, name: new}
+            other.defvjp(rules["fwd"], rules["bwd"])
             return other
 
         if rule is not None:
