@@ -1,8 +1,13 @@
 """For all tests: JAX at its strictest; a test of what is promoted sets that in its own context."""
 
+import os
 import signal
 
 import pytest
+
+# Compiling is most of what the tests do, and LLVM's optimisations most of that; they change the
+# speed of what is compiled, and which products and sums are rounded together.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 
 @pytest.fixture(autouse=True)
