@@ -96,11 +96,11 @@ def examine(
         return _stopped(report, trouble)
     if not search or not report.ok:
         return report
-    return searched(report, candidate, reference, args, argnums=argnums, digits=digits)
+    return searched(report, candidate, reference, args, kind=kind, argnums=argnums, digits=digits)
 
 
 def searched(
-    report: Report, candidate: Callable, reference: Callable, args: tuple, *,
+    report: Report, candidate: Callable, reference: Callable, args: tuple, *, kind: Kind,
     argnums: Sequence[int] | None = None, digits: int | None = None,
     functions: tuple[reproduce.Spelled, reproduce.Spelled] | None = None, **limits: Any,
 ) -> Report:  # fmt: skip
@@ -108,12 +108,11 @@ def searched(
 
     functions: how the two are written in Python (default: as they can be imported).
     """
-    kind, seed = report.kind, report.seed
-    found = fuzz.search(candidate, reference, args, kind=kind, argnums=argnums, seed=seed, **limits)
+    options: dict[str, Any] = dict(argnums=argnums, seed=report.seed)
+    found = fuzz.search(candidate, reference, args, kind=kind, **options, **limits)
     code = ""
     if found.args is not None:
         functions = functions or (reproduce.spelled(candidate), reproduce.spelled(reference))
-        options = dict(argnums=argnums, seed=seed)
         code = reproduce.call(kind, functions, found.args, **options)
         report = examine(
             candidate, reference, *found.args, kind=kind, name=report.name, digits=digits, **options

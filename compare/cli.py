@@ -394,9 +394,8 @@ def _fuzz(options: argparse.Namespace) -> int:
     with console.Bar(len(found) * options.trials) as bar:
         for target in found:
             sides = target.candidate, target.reference
-            given: dict[str, Any] = {"argnums": target.argnums}
-            named = {"kind": target.kind, "name": target.id, "seed": options.seed}
-            report = examine(*sides, *target.args, **named, **given)
+            given: dict[str, Any] = {"kind": target.kind, "argnums": target.argnums}
+            report = examine(*sides, *target.args, name=target.id, seed=options.seed, **given)
             if report.ok:
                 report = searched(
                     report, *sides, target.args, **given, functions=target.functions,

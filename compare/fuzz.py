@@ -62,7 +62,8 @@ class _Search:
         self, candidate: Callable, reference: Callable, args: tuple, kind: Kind,
         argnums: Sequence[int] | None, seed: int, seconds: float,
     ):  # fmt: skip
-        self.sides, self.kind, self.argnums, self.seed = (candidate, reference), kind, argnums, seed
+        self.sides, self.argnums, self.seed = (candidate, reference), argnums, seed
+        self.kind: Kind = kind
         self.leaves, self.tree = jax.tree.flatten(args)
         self.domains = [inputs.Domain.of(leaf) for leaf in self.leaves]
         self.until = time.monotonic() + seconds

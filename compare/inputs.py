@@ -247,7 +247,8 @@ def draw(leaves: Sequence[Any], sizes: Sizes, rng: np.random.Generator) -> list[
             bounds = [m for n, m in sizes.items() if n > domain.high]
             domain = dataclasses.replace(domain, high=min([domain.high, *(b - 1 for b in bounds)]))
             domain = dataclasses.replace(domain, low=min(domain.low, domain.high))
-        shape = tuple(sizes.get(n, n) for n in leaf.shape)
+        every = {n: n for n in leaf.shape} | sizes
+        shape = tuple(every[n] for n in leaf.shape)
         new.append(cast(domain.draw(rng, shape), leaf))
     return new
 

@@ -44,10 +44,10 @@ def _built_in(name: str, seed: int) -> list[Target]:
     found = []
     for case in every:
         if wanted in (case.function, f"{case.topic}.{case.function}", case.id):
-            sides = [getattr(room, case.function) for room in (manual, reference)]
+            hand, plain = (getattr(room, case.function) for room in (manual, reference))
             if case.config:
-                sides = [functools.partial(side, **case.config) for side in sides]
-            found.append(Target(case.id, *sides, case.draw(seed)))
+                hand, plain = (functools.partial(f, **case.config) for f in (hand, plain))
+            found.append(Target(case.id, hand, plain, case.draw(seed)))
     return found
 
 
