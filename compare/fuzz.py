@@ -206,7 +206,7 @@ class _Glance(Examination):
             )
         ]
         with laboratory():
-            like = [c[0] for c in columns]
+            like, self.rows = [c[0] for c in columns], len(samples)
             self.reference = self._trace_reference(like)
             self.candidate = self._trace_candidate(like)
             truth = self.reference.rows(columns)
