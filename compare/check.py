@@ -5,16 +5,17 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from handgrad.compare import devices
+from handgrad.compare import devices, fuzz, reproduce
 from handgrad.compare.exact import available
 from handgrad.compare.examination import Examination
 from handgrad.compare.problem import Kind, Problem, Trouble, name_of, summary, user_traceback
-from handgrad.compare.report import GradientMismatch, Report
+from handgrad.compare.report import GradientMismatch, Report, Search
 
 
 def check(
     candidate: Callable, reference: Callable, *args: Any, seed: int = 0,
     argnums: Sequence[int] | None = None, name: str | None = None, digits: int | None = None,
+    search: bool = False,
 ) -> Report:  # fmt: skip
     """Verify a differentiable function (a `custom_vjp`, a kernel) against a plain one.
 
@@ -25,18 +26,23 @@ def check(
     digits: evaluate both derivatives once more in multiple precision, with so many decimal digits
     (50, say; small inputs only), and let that decide between a wrong derivation and a right one
     whose code is inaccurate. Needs mpmath: `pip install 'handgrad[exact]'`.
+    search: try some hundred other inputs as well: other sizes, scales, special values, ties. The
+    report is then on the first that fails, made as small as possible, with Python to reproduce it.
 
     Returns a `Report`; raises `GradientMismatch` if the derivation is wrong, and what a function
     itself raised.
     """
     __tracebackhide__ = True
-    options: dict[str, Any] = dict(seed=seed, argnums=argnums, name=name, digits=digits)
+    options: dict[str, Any] = dict(
+        seed=seed, argnums=argnums, name=name, digits=digits, search=search
+    )
     return _raise(examine(candidate, reference, *args, **options))
 
 
 def check_backward(
     backward: Callable, reference: Callable, *args: Any, seed: int = 0,
     argnums: Sequence[int] | None = None, name: str | None = None, digits: int | None = None,
+    search: bool = False,
 ) -> Report:  # fmt: skip
     """Verify a hand-derived `backward(*args, dy)`, as on paper, against autodiff of `reference`.
 
@@ -44,13 +50,16 @@ def check_backward(
     the argument's shape; dy has the shape of the reference's output. Else as `check`.
     """
     __tracebackhide__ = True
-    options: dict[str, Any] = dict(seed=seed, argnums=argnums, name=name, digits=digits)
+    options: dict[str, Any] = dict(
+        seed=seed, argnums=argnums, name=name, digits=digits, search=search
+    )
     return _raise(examine(backward, reference, *args, kind="backward", **options))
 
 
 def check_gradient(
     gradient: Callable, loss: Callable, *args: Any, seed: int = 0,
     argnums: Sequence[int] | None = None, name: str | None = None, digits: int | None = None,
+    search: bool = False,
 ) -> Report:  # fmt: skip
     """Verify a hand-derived `gradient(*args)` of a scalar `loss(*args)`.
 
@@ -58,14 +67,16 @@ def check_gradient(
     with respect to the first argument alone. Else as `check`.
     """
     __tracebackhide__ = True
-    options: dict[str, Any] = dict(seed=seed, argnums=argnums, name=name, digits=digits)
+    options: dict[str, Any] = dict(
+        seed=seed, argnums=argnums, name=name, digits=digits, search=search
+    )
     return _raise(examine(gradient, loss, *args, kind="gradient", **options))
 
 
 def examine(
     candidate: Callable, reference: Callable, *args: Any, kind: Kind = "function", seed: int = 0,
     argnums: Sequence[int] | None = None, name: str | None = None, digits: int | None = None,
-    platform: str | None = None,
+    platform: str | None = None, search: bool = False,
 ) -> Report:  # fmt: skip
     """The same without raising: whatever is wrong stands in the `Report`.
 
@@ -84,9 +95,33 @@ def examine(
         with warnings.catch_warnings(), devices.on(device):
             warnings.simplefilter("ignore")
             problem = Problem(candidate, reference, args, kind, argnums)
-            return Examination(problem, report, digits, platform is not None).run()
+            report = Examination(problem, report, digits, platform is not None).run()
     except Trouble as trouble:
         return _stopped(report, trouble)
+    if not search or not report.ok:
+        return report
+    return searched(report, candidate, reference, args, kind=kind, argnums=argnums, digits=digits)
+
+
+def searched(
+    report: Report, candidate: Callable, reference: Callable, args: tuple, *, kind: Kind,
+    argnums: Sequence[int] | None = None, digits: int | None = None,
+    functions: tuple[reproduce.Spelled, reproduce.Spelled] | None = None, **limits: Any,
+) -> Report:  # fmt: skip
+    """The report with what a search for failing inputs found; see `fuzz.search` for its limits.
+
+    functions: how the two are written in Python (default: as they can be imported).
+    """
+    options: dict[str, Any] = dict(argnums=argnums, seed=report.seed)
+    found = fuzz.search(candidate, reference, args, kind=kind, **options, **limits)
+    code = ""
+    if found.args is not None:
+        functions = functions or (reproduce.spelled(candidate), reproduce.spelled(reference))
+        code = reproduce.call(kind, functions, found.args, **options)
+        report = examine(
+            candidate, reference, *found.args, kind=kind, name=report.name, digits=digits, **options
+        )
+    return dataclasses.replace(report, search=Search(found.trials, found.shapes, code))
 
 
 def _raise(report: Report) -> Report:

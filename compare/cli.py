@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_list(commands)
     _add_show(commands)
+    _add_fuzz(commands)
     _add_figures(commands)
     _add_errata(commands)
     _add_lower(commands)
@@ -147,6 +148,34 @@ def _add_show(commands: Any) -> None:
     show.add_argument("name", metavar="NAME", help="such as softmax or activations.softmax")
     show.set_defaults(command=_show, jobs=2, timeout=TIMEOUT, memory=None, seed=0, scale=1.0,
                       platform=None)  # fmt: skip
+
+
+def _add_fuzz(commands: Any) -> None:
+    fuzz = commands.add_parser(
+        "fuzz",
+        help="search for an input at which a derivation fails",
+        description="Try other inputs than the samples: other sizes, scales, special values, ties. "
+        "The first that fails is made as small as possible, and printed as Python.",
+        epilog="exit code: 0 none found, 1 found, 2 wrong usage, 130 interrupted (Ctrl-C)",
+    )
+    fuzz.set_defaults(command=_fuzz)
+    fuzz.add_argument(
+        "name", metavar="NAME",
+        help="a built-in function or case (softmax, dense.affine[no bias]), FILE.py or "
+        "FILE.py::NAME",
+    )  # fmt: skip
+    fuzz.add_argument(
+        "--seed", type=_natural, default=0, metavar="N",
+        help="of the search; the same seed, the same inputs (default 0)",
+    )  # fmt: skip
+    fuzz.add_argument(
+        "--trials", type=_natural, default=500, metavar="N",
+        help="inputs tried for each case (default 500)",
+    )  # fmt: skip
+    fuzz.add_argument(
+        "--budget", type=_positive, default=float("inf"), metavar="S",
+        help="seconds after which the search ends, whatever was tried (default: none)",
+    )  # fmt: skip
 
 
 def _add_figures(commands: Any) -> None:
@@ -450,6 +479,29 @@ def _show(options: argparse.Namespace) -> int:
     if stop is not None:
         raise stop
     return RIGHT if all(verdict.ok for verdict in found.values()) else WRONG
+
+
+def _fuzz(options: argparse.Namespace) -> int:
+    from handgrad.compare import console, targets
+    from handgrad.compare.check import examine, searched
+
+    found = targets.targets(options.name, options.seed)
+    until = time.monotonic() + options.budget
+    out, ok = console.output(), True
+    with console.Bar(len(found) * options.trials) as bar:
+        for target in found:
+            sides = target.candidate, target.reference
+            given: dict[str, Any] = {"kind": target.kind, "argnums": target.argnums}
+            report = examine(*sides, *target.args, name=target.id, seed=options.seed, **given)
+            if report.ok:
+                report = searched(
+                    report, *sides, target.args, **given, functions=target.functions,
+                    trials=options.trials, seconds=max(0.0, until - time.monotonic()),
+                    progress=lambda n, name=target.id: bar.advance(name, n),
+                )  # fmt: skip
+            ok = ok and report.ok
+            out.print(f"✓ {target.id}: {report.search}" if report.ok else str(report))
+    return RIGHT if ok else WRONG
 
 
 def _figures(options: argparse.Namespace) -> int:

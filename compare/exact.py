@@ -128,23 +128,26 @@ class Judgement:
         tolerance = 10.0 ** (-0.8 * self.digits)
         pairs = self._both(row, self.digits)
         gaps = [_relative(h, t) for h, t in pairs]
+        truth = [_rounded(t) for _, t in pairs]
         if all((g <= tolerance).all() for g in gaps):
-            return [_Looked(g, np.full(g.shape, AGREE)) for g in gaps]
+            return [
+                _Looked(g, np.full(g.shape, AGREE), t) for g, t in zip(gaps, truth, strict=True)
+            ]
         pairs = self._both(row, self.digits + RANGE)
         gaps = [
             np.where(g > tolerance, _relative(h, t), g)
             for g, (h, t) in zip(gaps, pairs, strict=True)
         ]
         far = [g > tolerance for g in gaps]
-        if not any(f.any() for f in far):
-            return [_Looked(g, np.full(g.shape, AGREE)) for g in gaps]
-        rounded = self._rounded(row, pairs)
+        due = [f & False for f in far]
+        if any(f.any() for f in far):
+            due = self._due_to_constants(row, pairs)
         return [
-            _Looked(g, np.where(f, np.where(r, CONSTANTS, DIFFER), AGREE))
-            for g, f, r in zip(gaps, far, rounded, strict=True)
+            _Looked(g, np.where(f, np.where(d, CONSTANTS, DIFFER), AGREE), t)
+            for g, f, d, t in zip(gaps, far, due, truth, strict=True)
         ]
 
-    def _rounded(self, row: int, pairs: list[tuple]) -> list[np.ndarray]:
+    def _due_to_constants(self, row: int, pairs: list[tuple]) -> list[np.ndarray]:
         """Where a difference is no more than what rounding the constants makes."""
         spread: list[Any] = [0.0] * len(pairs)
         rng = witness.seeded(row, "constants")
@@ -171,7 +174,10 @@ class Judgement:
                     continue
                 c.wrong[k][row] &= ~clear
                 c.lost[k][row] |= clear
-                self.cleared[k] = max(self.cleared[k], int(clear.sum()))
+                with np.errstate(all="ignore"):
+                    errors = [np.abs(side[k][row] - looked.truth) for side in (c.hand, c.truth)]
+                    by_hand = clear & ~(errors[0] <= errors[1])
+                self.cleared[k] = max(self.cleared[k], int(by_hand.sum()))
 
 
 @dataclasses.dataclass
@@ -180,6 +186,7 @@ class _Looked:
 
     gap: np.ndarray
     verdict: np.ndarray
+    truth: np.ndarray  # in float64
 
 
 class _Moved:
@@ -222,6 +229,11 @@ def _relative(hand: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 def _absolute(x: np.ndarray) -> np.ndarray:
     return _floats(np.frompyfunc(lambda v: float(abs(v)), 1, 1)(x))
+
+
+def _rounded(x: np.ndarray) -> np.ndarray:
+    kind = complex if any(v.imag for v in x.flat) else float
+    return np.array([kind(v if kind is complex else v.real) for v in x.flat]).reshape(x.shape)
 
 
 def _floats(x: Any) -> np.ndarray:

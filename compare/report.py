@@ -89,7 +89,7 @@ class Agreement:
     difference: float = 0.0  # the largest |hand - autodiff| of one element, relative to it
     index: tuple[int, ...] = ()
     where: str = ""  # at which sample and cotangent
-    inaccurate: int = 0  # elements that differ in float64 alone
+    inaccurate: int = 0  # elements that only float64 makes differ, by hand more than by autodiff
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +100,22 @@ class Exactness:
     rows: int = 0  # pairs of a sample and a cotangent
     agreements: tuple[Agreement, ...] = ()
     problem: str = ""  # why it could not be evaluated
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """Inputs like those given were tried, until one failed; see `check`."""
+
+    trials: int
+    shapes: int
+    code: str = ""  # Python that reproduces the failure
+
+    def __str__(self) -> str:
+        n = f"{self.trials} inputs of {self.shapes} shape{'s' * (self.shapes != 1)}"
+        if not self.code:
+            return f"searched {n}: it fails at none"
+        lines = "".join(f"\n    {line}".rstrip(" ") for line in self.code.splitlines())
+        return f"found by a search, the last of {n}; made as small as it went:\n{lines}\n"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +136,7 @@ class Report:
     device: str = ""
     rows: int = 0  # pairs of a sample and a cotangent
     exactness: Exactness | None = None  # where digits were asked for
+    search: Search | None = None  # where other inputs were searched
     error: BaseException | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @property
@@ -181,6 +198,8 @@ def _lines(report: Report) -> list[str]:
         lines += _exactness(report.exactness, (*report.outputs, *report.gradients))
     if report.ok:
         lines += _accuracy(report)
+    if report.search is not None:
+        lines.append(f"  {report.search}")
     pairs = f", {report.rows} pairs of sample and cotangent" if report.rows else ""
     lines.append(f"  seed {report.seed}{pairs}")
     return lines

@@ -1,0 +1,81 @@
+"""What the words on the command line name for a search: built-in cases, declarations of a file."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+from handgrad.compare import cases, declare, reproduce, suite
+from handgrad.compare.mistake import Mistake, nearest
+
+__all__ = ["Target", "targets"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A derivation, the function it belongs to, arguments; how the two are written."""
+
+    id: str
+    candidate: Callable[..., Any]
+    reference: Callable[..., Any]
+    args: tuple
+    kind: declare.Kind = "function"
+    argnums: tuple[int, ...] | None = None
+    functions: tuple[reproduce.Spelled, reproduce.Spelled] | None = None
+
+
+def targets(name: str, seed: int) -> list[Target]:
+    """`softmax`, `activations.softmax`, `activations.softmax[ties]`, FILE.py or FILE.py::NAME."""
+    path, _, inside = name.partition("::")
+    return _in_file(path, inside, seed) if path.endswith(".py") else _built_in(name, seed)
+
+
+def _built_in(name: str, seed: int) -> list[Target]:
+    from handgrad import manual, reference
+
+    every = cases.load()
+    names = [n for case in every for n in (case.function, f"{case.topic}.{case.function}", case.id)]
+    wanted = name.removeprefix("manual.")
+    if wanted not in names:
+        raise Mistake(
+            f"there is no function {name!r}{nearest(wanted, names)}; handgrad list shows them all"
+        )
+    found = []
+    for case in every:
+        if wanted in (case.function, f"{case.topic}.{case.function}", case.id):
+            hand, plain = (getattr(room, case.function) for room in (manual, reference))
+            if case.config:
+                hand, plain = (functools.partial(f, **case.config) for f in (hand, plain))
+            found.append(Target(case.id, hand, plain, case.draw(seed)))
+    return found
+
+
+def _in_file(path: str, inside: str, seed: int) -> list[Target]:
+    if not os.path.isfile(path):
+        raise Mistake(f"there is no file {path}")
+    whole = os.path.abspath(path)
+    contents = suite.contents(whole, path)
+    if contents.problem:
+        raise Mistake(f"{contents.problem}\n{contents.traceback}".rstrip())
+    found = {}
+    for number, d in enumerate(declare.declared()):
+        if d.file != whole:
+            continue
+        before = (
+            "import runpy", "from handgrad.compare import declare", f"runpy.run_path({path!r})",
+            f"d = declare.declared()[{number}]  # {d.name}",
+        )  # fmt: skip
+        case = cases.Case(d.name, *d.args)
+        case.topic = os.path.basename(path)
+        name = d.name if d.name not in found else f"{d.name}[{number + 1}]"
+        found[name] = Target(
+            f"{path}::{name}", d.candidate, d.reference, case.draw(seed), d.kind, d.argnums,
+            (reproduce.Spelled("d.candidate", *before), reproduce.Spelled("d.reference")),
+        )  # fmt: skip
+    if inside and inside not in found:
+        raise Mistake(
+            f"{path} declares no function {inside!r}{nearest(inside, found)}; it declares: "
+            f"{', '.join(found)}"
+        )
+    return [found[inside]] if inside else list(found.values())
