@@ -42,7 +42,14 @@ Row = tuple[str, ...]
 # Each makes, for a batch a little larger than its name says, new functions and their inputs.
 
 
-def layer_norm(more: int, rng: np.random.Generator) -> tuple[dict, Callable, Callable, list]:
+def small_norm(more: int, rng: np.random.Generator) -> tuple[dict, Callable, Callable, list]:
+    """layer norm, 8 × 64"""
+    return layer_norm(more, rng, batch=8, features=64)
+
+
+def layer_norm(
+    more: int, rng: np.random.Generator, batch: int = 32, features: int = 1024
+) -> tuple[dict, Callable, Callable, list]:
     """layer norm, 32 × 1024"""
 
     def normalised(x):
@@ -59,7 +66,7 @@ def layer_norm(more: int, rng: np.random.Generator) -> tuple[dict, Callable, Cal
         mean, along = g.mean(-1, keepdims=True), (g * x_hat).mean(-1, keepdims=True)
         return (g - mean - x_hat * along) / sigma, (dy * x_hat).sum(0), dy.sum(0)
 
-    args = [rng.normal(size=s) for s in ((32 + more, 1024), (1024,), (1024,))]
+    args = [rng.normal(size=s) for s in ((batch + more, features), (features,), (features,))]
     return {"kind": "backward"}, backward, forward, args
 
 
@@ -92,7 +99,7 @@ def lstm(more: int, rng: np.random.Generator) -> tuple[dict, Callable, Callable,
     return {}, *fresh("lstm"), [*(rng.normal(size=s) / 2 for s in shapes), None]
 
 
-LAYERS = (layer_norm, dense, cross_entropy, perceptron, lstm)
+LAYERS = (small_norm, layer_norm, dense, cross_entropy, perceptron, lstm)
 
 
 def fresh(name: str) -> tuple[Callable, Callable]:

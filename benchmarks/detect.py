@@ -2,7 +2,9 @@
 
     python benchmarks/detect.py                    # every checker that is installed
     python benchmarks/detect.py --ours-only -k layer_norm
-    python benchmarks/detect.py --json detect.json --markdown detect.md
+    python benchmarks/detect.py --json detect.json --markdown benchmarks/DETECTION.md
+    python benchmarks/detect.py --share 1/2 --json one.json      # in two parts, and joined
+    python benchmarks/detect.py --join one.json two.json --markdown benchmarks/DETECTION.md
 
 Runs the collection in `benchmarks/corpus` (proven wrong or right by `tests/test_corpus.py`)
 through handgrad and its peers. torch's gradcheck and HIPS autograd reach the JAX functions
@@ -31,31 +33,44 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-# What a diagnosis of the category says, in its kind or its text; elsewhere only the line counts.
-CAUSES = {
-    "sign": r"sign|negat",
-    "constant factor": r"factor|times|ratio|scale",
-    "transposed": r"transpos",
-    "missing path": r"path|without|forgot|missing|cut|carry",
-    "wrong axis": r"axis|broadcast|sum",
-    "mean for sum": r"mean|sum|factor|times",
-    "pre/post-activation": r"activation|another point|stale|residual",
-    "stale residual": r"another point|stale|residual",
-    "shifted in time": r"shift|time",
-    "permuted": r"permut|block|order|gate",
-    "first or last step": r"first|last|step",
-    "cotangent ignored": r"ignores|cotangent",
-    "cotangent squared": r"square|cotangent|linear",
-    "kernel not rotated": r"rotat|flip|revers",
-    "off by one": r"shift|off by one|index",
-    "one element": r"element",
-    "single precision": r"float32|single|precision",
-    "another argument": r"another argument|argument",
-    "masked elements": r"mask|only where|element",
-    "kink side": r"kink|side",
-    "negative inputs": r"negative|only where",
-    "abs or sign": r"abs|sign",
-    "threshold": r"only where|threshold|element|beyond",
+# What a reader must find in the explanation to recognise the mistake: a kind of diagnosis, or the
+# words of a mend. A word that other mistakes share does not count; the line alone counts only
+# where a change of that very line is given that makes the derivation right.
+OTHER_VALUE = r"wrong operand|use `.*` for"
+NO_FUNCTION = r"leave out the function|`\w+` too many|take \w+ (\w+ )?`"
+MEAN = r"(mean|sum) (taken )?for (a )?(sum|mean)"
+SCALED = (
+    r"wrong constant|(double|halve) `|(multiply|divide) .* by -?[\d.]|factor (left out|too many)"
+)
+CAUSES: dict[str, tuple[set[str], str]] = {
+    "sign": ({"sign"}, r"wrong sign|negate|instead of (adding|subtracting)"),
+    "constant factor": ({"factor"}, f"{SCALED}|{MEAN}"),
+    "transposed": ({"transposed"}, r"transpos|(indices|axes|order) exchanged"),
+    "missing path": ({"path", "missing"}, r"left out|add `|to be added to"),
+    "operand dropped": ({"operand", "path"}, r"left out|(multiply|divide) `.* by `|add `|power"),
+    "wrong operand": ({"swapped"}, f"{OTHER_VALUE}|exchanged|factor (left out|too many)"),
+    "pre/post-activation": ({"point"}, f"{OTHER_VALUE}|{NO_FUNCTION}"),
+    "stale residual": ({"point"}, f"{OTHER_VALUE}|{NO_FUNCTION}"),
+    "wrong axis": ({"reduced"}, r"(wrong|over|another) axis|sum `.*` over"),
+    "mean for sum": ({"factor"}, MEAN),
+    "shifted in time": ({"shifted"}, f"shift|step (later|earlier)|in time|{OTHER_VALUE}"),
+    "permuted": ({"permuted", "swapped"}, f"exchanged|whole blocks|{OTHER_VALUE}"),
+    "first or last step": ({"partial", "slice"}, r"off by one|to be added to"),
+    "cotangent ignored": ({"ignores-cotangent"}, r"(?!)"),
+    "cotangent squared": ({"squares-cotangent", "nonlinear"}, r"(?!)"),
+    "kernel not rotated": ({"flipped"}, r"revers|rotat"),
+    "off by one": ({"shifted", "partial", "slice"}, r"off by one|shifted by one|one (more|less)"),
+    "one element": ({"element"}, r"an element treated apart"),
+    "eps": (set(), r"wrong side of a parenthesis|add [\d.]+e-\d+ to|EPS|eps"),
+    "variance bias": ({"factor"}, r"`ddof`"),
+    "single precision": ({"precision"}, r"`astype`"),
+    "another argument": ({"swapped"}, r"order exchanged"),
+    "masked elements": ({"region"}, r"mask|condition|wrong (side|bound)"),
+    "kink side": ({"region"}, r"wrong side|cases .*exchanged|the two cases"),
+    "approximation": ({"near"}, r"derivative of|wrong (constant|function)"),
+    "negative inputs": ({"region"}, r"negative"),
+    "abs or sign": (set(), r"absolute value|sign\("),
+    "threshold": ({"region"}, r"wrong (side|bound|constant)|clip|condition"),
 }
 
 
@@ -255,6 +270,8 @@ def summary(entries: list[Entry], answers: list[Answer], deviations: dict[str, f
         "median seconds": statistics.median(a.seconds for a in answers),
         "smallest caught": min((deviations[e.name] for e, _ in caught), default=None),
         "cause named": sum(cause_named(e, a.text) for e, a in caught),
+        "not named": [e.name for e, a in caught if not cause_named(e, a.text)],
+        "category named": sum(category_named(e, a.text) for e, a in caught),
         "line named": sum(line_named(e, a.text) for e, a in caught),
         "with a line": sum(e.line is not None for e, _ in caught),
         "misses": [e.name for e, a in pairs if not e.right and a.passed],
@@ -264,13 +281,32 @@ def summary(entries: list[Entry], answers: list[Answer], deviations: dict[str, f
 
 
 def cause_named(entry: Entry, text: str) -> bool:
-    words = CAUSES.get(entry.category)
-    said = words is not None and re.search(words, text, re.IGNORECASE) is not None
-    return said or line_named(entry, text)
+    """Whether a reader of the explanations recognises the mistake."""
+    return category_named(entry, text) or line_named(entry, text)
+
+
+def category_named(entry: Entry, text: str) -> bool:
+    """By a kind of diagnosis, or by the words of a mend, that mean this category."""
+    kinds, words = CAUSES[entry.category]
+    for kind, said in explanations(text):
+        quoted = re.sub(re.escape(entry.backward.__code__.co_filename), "", said)
+        if kind in kinds or (kind == "mend" and re.search(words, quoted)):
+            return True
+    return False
 
 
 def line_named(entry: Entry, text: str) -> bool:
-    return entry.line is not None and re.search(rf"(line |:){entry.line}\b", text) is not None
+    """By a mend of that very line of that very file."""
+    file = entry.backward.__code__.co_filename
+    place = f"{file if file.startswith('<') else Path(file).name}:{entry.line}: "
+    return entry.line is not None and any(
+        kind == "mend" and said.startswith(place) for kind, said in explanations(text)
+    )
+
+
+def explanations(text: str) -> list[tuple[str, str]]:
+    """(kind, sentence) of every diagnosis."""
+    return [(kind, said) for line in text.splitlines() for kind, _, said in [line.partition(": ")]]
 
 
 HEADS = ("checker", "caught", "false alarms", "no answer", "s per check", "smallest caught")
@@ -289,13 +325,33 @@ def cells(name: str, row: dict) -> tuple[str, ...]:
 
 
 def markdown(rows: dict[str, dict]) -> str:
-    lines = ["| " + " | ".join(HEADS) + " |", "|---" + "|---:" * (len(HEADS) - 1) + "|"]
+    lines = [
+        "# Gradient checkers on a collection of backward passes",
+        "",
+        "Made by `python benchmarks/detect.py --markdown benchmarks/DETECTION.md`: every entry of "
+        "`benchmarks/corpus`, which `tests/test_corpus.py` proves wrong or right. Seconds are of "
+        "one check in a process that has checked others, on the machine of the day.",
+        "",
+    ]
+    lines += ["| " + " | ".join(HEADS) + " |", "|---" + "|---:" * (len(HEADS) - 1) + "|"]
     lines += ["| " + " | ".join(cells(name, row)) + " |" for name, row in rows.items()]
+    if (row := rows.get("handgrad")) and row["caught"]:
+        lines += ["", *named(row), "", *(f"- `{entry}`" for entry in row["not named"])]
     for name, row in rows.items():
         for kind in ("misses", "alarms", "unanswered"):
             if row[kind]:
                 lines += ["", f"**{name}, {kind}**", "", *(f"- `{entry}`" for entry in row[kind])]
     return "\n".join(lines) + "\n"
+
+
+def named(row: dict) -> list[str]:
+    """How often handgrad says what the mistake is, and where."""
+    return [
+        f"Of the {row['caught']} that it caught, handgrad named the cause of {row['cause named']} "
+        f"({row['cause named'] / row['caught']:.1%}): the category of {row['category named']}, and "
+        f"the line with a change that mends it of {row['line named']} among the "
+        f"{row['with a line']} whose mistake has a line. Not named:"
+    ]
 
 
 def show(console: Console, rows: dict[str, dict]) -> None:
@@ -316,10 +372,8 @@ def show(console: Console, rows: dict[str, dict]) -> None:
         table.add_row(*cells(name, row))
     console.print(table)
     if (row := rows.get("handgrad")) and row["caught"]:
-        console.print(
-            f"handgrad named the cause of {row['cause named']}/{row['caught']} that it caught, "
-            f"and the line of {row['line named']}/{row['with a line']} that have one"
-        )
+        console.print("\n".join(named(row)))
+        console.print("\n".join(f"  not named: {e}" for e in row["not named"]), markup=False)
 
 
 def parse() -> argparse.Namespace:
@@ -328,18 +382,44 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--ours-only", action="store_true", help="handgrad alone")
     parser.add_argument("-k", metavar="PATTERN", default="", help="entries whose name matches")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write every answer")
+    parser.add_argument(
+        "--share", metavar="I/N", default="1/1", help="every Nth entry from the Ith: a run in parts"
+    )
+    parser.add_argument(
+        "--join", metavar="FILE", nargs="+", type=Path, help="what such runs wrote, and run nothing"
+    )
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the table")
     return parser.parse_args()
 
 
+def join(files: list[Path]) -> tuple[list[Entry], dict[str, list[Answer]], dict[str, float]]:
+    """The entries that runs in parts have answered, their answers, and what they deviate by."""
+    found: dict[str, dict[str, dict]] = {}
+    for file in files:
+        for name, parts in json.loads(file.read_text())["answers"].items():
+            found.setdefault(name, {}).update((part["entry"], part) for part in parts)
+    entries = [e for e in ENTRIES if all(e.name in parts for parts in found.values())]
+    answers = {
+        name: [Answer(*(parts[e.name][k] for k in ("passed", "seconds", "text"))) for e in entries]
+        for name, parts in found.items()
+    }
+    first = next(iter(found.values()))
+    return entries, answers, {e.name: first[e.name]["deviation"] for e in entries if not e.right}
+
+
 def main() -> None:
     options, console = parse(), Console()
+    if options.join:
+        entries, answers, deviations = join(options.join)
+        write(console, options, entries, answers, deviations)
+        return
     wanted = "handgrad" if options.ours_only else (options.only or "")
     names = [name for name in CHECKERS if wanted.lower() in name.lower()]
     for name in [name for name in names if not installed(name)]:
         console.print(f"{name}: not installed, left out")
         names.remove(name)
-    entries = [e for e in ENTRIES if re.search(options.k, e.name, re.IGNORECASE)]
+    part, parts = map(int, options.share.split("/"))
+    entries = [e for e in ENTRIES if re.search(options.k, e.name, re.IGNORECASE)][part - 1 :: parts]
     if not names or not entries:
         raise SystemExit(
             f"nothing to run: checkers are {', '.join(CHECKERS)}; -k matched {len(entries)} entries"
@@ -355,7 +435,14 @@ def main() -> None:
         for name in names:
             answers[name] = [ask(name, e) for e in progress.track(entries, description=name)]
 
-    rows = {name: summary(entries, answers[name], deviations) for name in names}
+    write(console, options, entries, answers, deviations)
+
+
+def write(
+    console: Console, options: argparse.Namespace, entries: list[Entry],
+    answers: dict[str, list[Answer]], deviations: dict[str, float],
+) -> None:  # fmt: skip
+    rows = {name: summary(entries, given, deviations) for name, given in answers.items()}
     show(console, rows)
     if options.markdown:
         options.markdown.write_text(markdown(rows))
@@ -365,9 +452,9 @@ def main() -> None:
                 {"entry": e.name, "right": e.right, "category": e.category, "line": e.line}
                 | {"deviation": deviations.get(e.name)}
                 | dataclasses.asdict(a)
-                for e, a in zip(entries, answers[name], strict=True)
+                for e, a in zip(entries, given, strict=True)
             ]
-            for name in names
+            for name, given in answers.items()
         }
         options.json.write_text(json.dumps({"summary": rows, "answers": detail}, indent=1))
 

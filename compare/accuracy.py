@@ -19,6 +19,9 @@ from handgrad.compare.report import Accuracy
 
 _COMPILED: collections.OrderedDict[Any, Callable] = collections.OrderedDict()
 _KEPT = 128
+# XLA's own passes, fusion among them, decide what is rounded; LLVM's, which take most of the time
+# to compile, only whether a product and a sum are rounded together.
+QUICKLY = {"xla_backend_optimization_level": 0}
 
 
 class Run:
@@ -43,16 +46,17 @@ class Run:
         settings = _settings()
         if precision is not None:
             settings[jax.default_matmul_precision] = precision
+        device = settings[jax.default_device] or jax.local_devices()[0]
+        self.device = getattr(device, "platform", str(device))
+        options = None if problem.large or self.device != "cpu" else QUICKLY
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="handgrad")
         self._futures: list[Future] = [
-            self._pool.submit(_run, settings, key, function, [*values, *dys])
+            self._pool.submit(_run, settings, options, key, function, [*values, *dys])
             for key, function in zip(
-                keys, (problem.candidate_row, problem.reference_row), strict=True
+                keys, (problem.candidate_row, problem.reference_gradients), strict=True
             )
         ]
         self._pool.shutdown(wait=False)
-        device = settings[jax.default_device] or jax.local_devices()[0]
-        self.device = getattr(device, "platform", str(device))
 
     def hand(self) -> list:
         """The candidate's results; raises what the candidate raised."""
@@ -68,11 +72,13 @@ class Run:
         which hand and autodiff may differ by right; they are left out.
         """
         hand = self.hand()[-len(self.problem.verified) :]
-        autodiff = self._futures[1].result()[-len(self.problem.variables) :]
+        autodiff = self._futures[1].result()
         found = []
         for h, i in zip(hand, self.problem.verified, strict=True):
             a, v, keep = autodiff[i], self.problem.variables[i], ~doubtful[i]
-            h, a, (g, *moved) = h[keep], a[keep], truth[i][:, keep]
+            g, *moved = truth[i]
+            if not keep.all():
+                h, a, g, *moved = (x[keep] for x in (h, a, g, *moved))
             if not g.size or not np.isfinite(g).all():
                 continue
             inherent = max(_ulps(m, g, a.dtype) for m in moved)
@@ -100,11 +106,15 @@ def _ulps(x: Any, truth: np.ndarray, dtype: Any) -> float:
     return float(np.where(np.isnan(error), np.inf, error).max())
 
 
-def _run(settings: dict, key: Any, function: Callable, values: list) -> list[np.ndarray]:
+def _run(
+    settings: dict, options: Any, key: Any, function: Callable, values: list
+) -> list[np.ndarray]:
     with contextlib.ExitStack() as stack:
         for manager, value in settings.items():
             stack.enter_context(manager(value))
-        compiled = _COMPILED.get(key) or _COMPILED.setdefault(key, jax.jit(function))
+        compiled = _COMPILED.get(key)
+        if compiled is None:
+            compiled = _COMPILED[key] = jax.jit(function, compiler_options=options)
         _COMPILED.move_to_end(key)
         while len(_COMPILED) > _KEPT:
             _COMPILED.popitem(last=False)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from handgrad.compare import devices
+from handgrad.compare.exact import available
 from handgrad.compare.examination import Examination
 from handgrad.compare.problem import Kind, Problem, Trouble, name_of, summary, user_traceback
 from handgrad.compare.report import GradientMismatch, Report
@@ -13,7 +14,7 @@ from handgrad.compare.report import GradientMismatch, Report
 
 def check(
     candidate: Callable, reference: Callable, *args: Any, seed: int = 0,
-    argnums: Sequence[int] | None = None, name: str | None = None,
+    argnums: Sequence[int] | None = None, name: str | None = None, digits: int | None = None,
 ) -> Report:  # fmt: skip
     """Verify a differentiable function (a `custom_vjp`, a kernel) against a plain one.
 
@@ -21,17 +22,21 @@ def check(
     args: sample inputs, arrays or trees of arrays, at which the derivation is verified.
     seed: of the random cotangents and neighbouring samples; the same seed, the same report.
     argnums: the arguments to be differentiated (default: all that hold floats).
+    digits: evaluate both derivatives once more in multiple precision, with so many decimal digits
+    (50, say; small inputs only), and let that decide between a wrong derivation and a right one
+    whose code is inaccurate. Needs mpmath: `pip install 'handgrad[exact]'`.
 
     Returns a `Report`; raises `GradientMismatch` if the derivation is wrong, and what a function
     itself raised.
     """
     __tracebackhide__ = True
-    return _raise(examine(candidate, reference, *args, seed=seed, argnums=argnums, name=name))
+    options: dict[str, Any] = dict(seed=seed, argnums=argnums, name=name, digits=digits)
+    return _raise(examine(candidate, reference, *args, **options))
 
 
 def check_backward(
     backward: Callable, reference: Callable, *args: Any, seed: int = 0,
-    argnums: Sequence[int] | None = None, name: str | None = None,
+    argnums: Sequence[int] | None = None, name: str | None = None, digits: int | None = None,
 ) -> Report:  # fmt: skip
     """Verify a hand-derived `backward(*args, dy)`, as on paper, against autodiff of `reference`.
 
@@ -39,14 +44,13 @@ def check_backward(
     the argument's shape; dy has the shape of the reference's output. Else as `check`.
     """
     __tracebackhide__ = True
-    return _raise(
-        examine(backward, reference, *args, kind="backward", seed=seed, argnums=argnums, name=name)
-    )
+    options: dict[str, Any] = dict(seed=seed, argnums=argnums, name=name, digits=digits)
+    return _raise(examine(backward, reference, *args, kind="backward", **options))
 
 
 def check_gradient(
     gradient: Callable, loss: Callable, *args: Any, seed: int = 0,
-    argnums: Sequence[int] | None = None, name: str | None = None,
+    argnums: Sequence[int] | None = None, name: str | None = None, digits: int | None = None,
 ) -> Report:  # fmt: skip
     """Verify a hand-derived `gradient(*args)` of a scalar `loss(*args)`.
 
@@ -54,14 +58,14 @@ def check_gradient(
     with respect to the first argument alone. Else as `check`.
     """
     __tracebackhide__ = True
-    return _raise(
-        examine(gradient, loss, *args, kind="gradient", seed=seed, argnums=argnums, name=name)
-    )
+    options: dict[str, Any] = dict(seed=seed, argnums=argnums, name=name, digits=digits)
+    return _raise(examine(gradient, loss, *args, kind="gradient", **options))
 
 
 def examine(
     candidate: Callable, reference: Callable, *args: Any, kind: Kind = "function", seed: int = 0,
-    argnums: Sequence[int] | None = None, name: str | None = None, platform: str | None = None,
+    argnums: Sequence[int] | None = None, name: str | None = None, digits: int | None = None,
+    platform: str | None = None,
 ) -> Report:  # fmt: skip
     """The same without raising: whatever is wrong stands in the `Report`.
 
@@ -74,12 +78,13 @@ def examine(
     if kind not in ("function", "backward", "gradient"):
         raise ValueError(f"kind is {kind!r}; it must be 'function', 'backward' or 'gradient'")
     device = None if platform is None else devices.first(platform)
+    digits = None if digits is None else available(digits)
     report = Report(name or name_of(candidate), kind, seed)
     try:
         with warnings.catch_warnings(), devices.on(device):
             warnings.simplefilter("ignore")
             problem = Problem(candidate, reference, args, kind, argnums)
-            return Examination(problem, report, both_precisions=platform is not None).run()
+            return Examination(problem, report, digits, platform is not None).run()
     except Trouble as trouble:
         return _stopped(report, trouble)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from handgrad.compare.mistake import Mistake
 
 if TYPE_CHECKING:
+    from handgrad.compare.coverage import Coverage
     from handgrad.compare.suite import Item, Verdict
     from handgrad.compare.workers import Pool
 
@@ -95,6 +96,15 @@ def _add_check(commands: Any) -> None:
     check.add_argument(
         "-v", "--verbose", action="store_true",
         help="print the report of every case, not only of those that fail",
+    )  # fmt: skip
+    check.add_argument(
+        "--coverage", action="store_true",
+        help="measure too how much of every derivation its sample inputs exercise: how many of the "
+        "changes of its equations they notice",
+    )  # fmt: skip
+    check.add_argument(
+        "--coverage-min", type=_percentage, metavar="PERCENT",
+        help="the same, and fail where it is less than PERCENT, or cannot be measured",
     )  # fmt: skip
     check.add_argument("--json", metavar="FILE", help="write every report to FILE, as JSON")
     check.add_argument("--junit", metavar="FILE", help="write the results to FILE, as JUnit XML")
@@ -229,6 +239,16 @@ def _positive(text: str) -> float:
     return number
 
 
+def _percentage(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage from 0 to 100")
+    return number
+
+
 # --- check ---------------------------------------------------------------------------------------
 
 
@@ -242,12 +262,20 @@ def _check(options: argparse.Namespace) -> int:
         _ask_for(options.platform, pool)
         items, unusable = selection.select(options, pool)
         found, stop = _examine(options, pool, items)
+        measured = []
+        if stop is None and (options.coverage or options.coverage_min is not None):
+            measured, stop = _measure(options, pool, items)
     seconds = time.monotonic() - begin
     _print_results(options, found)
+    least = (options.coverage_min or 0.0) / 100
+    if measured:
+        console.output().print(console.coverage_table(measured))
+        console.output().print(console.uncovered(measured, least))
     if options.json:
         text = export.as_json(
-            found, seed=options.seed, scale=options.scale, interrupted=stop is not None
-        )
+            found, seed=options.seed, scale=options.scale, interrupted=stop is not None,
+            coverage=measured,
+        )  # fmt: skip
         pathlib.Path(options.json).write_text(text, "utf-8")
     if options.junit:
         pathlib.Path(options.junit).write_text(export.as_junit(found, seconds), "utf-8")
@@ -258,7 +286,8 @@ def _check(options: argparse.Namespace) -> int:
         raise stop
     if unusable:
         return USAGE
-    return RIGHT if all(verdict.ok for verdict in found.values()) else WRONG
+    covered = options.coverage_min is None or all(c.reaches(least) for c in measured)
+    return RIGHT if covered and all(verdict.ok for verdict in found.values()) else WRONG
 
 
 def _ask_for(platform: str | None, pool: "Pool") -> None:
@@ -302,6 +331,27 @@ def _examine(
         except (KeyboardInterrupt, workers.WorkerError) as error:
             stop = error
     return {item: found[item] for item in items if item in found}, stop
+
+
+def _measure(
+    options: argparse.Namespace, pool: "Pool", items: Sequence["Item"]
+) -> tuple[list["Coverage"], BaseException | None]:
+    """The coverage of every function by all its sample inputs, as far as it has come."""
+    from handgrad.compare import console, suite, workers
+
+    by_id = {item.id: item for item in items}
+    tasks = [
+        workers.Task(item.id, suite.measure, (item, options.seed, options.scale)) for item in items
+    ]
+    found, stop = {}, None
+    with console.Bar(len(tasks)) as bar:
+        try:
+            for outcome in pool.run(tasks, lambda task: bar.begin(task.name)):
+                found[by_id[outcome.task.name]] = outcome
+                bar.end(outcome.task.name, True)
+        except (KeyboardInterrupt, workers.WorkerError) as error:
+            stop = error
+    return suite.coverages((item, found[item]) for item in items if item in found), stop
 
 
 def _print_results(options: argparse.Namespace, found: dict["Item", "Verdict"]) -> None:

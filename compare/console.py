@@ -18,6 +18,7 @@ from handgrad.compare.suite import CASES, SOURCES, Item, Verdict
 
 if TYPE_CHECKING:
     from handgrad.compare.claims import Trace
+    from handgrad.compare.coverage import Coverage, Survivor
     from handgrad.compare.errata import Erratum
     from handgrad.compare.lower import Lowered
 
@@ -25,6 +26,7 @@ __all__ = [
     "Bar",
     "case_table",
     "code",
+    "coverage_table",
     "errata",
     "inaccuracy",
     "list_table",
@@ -35,6 +37,7 @@ __all__ = [
     "report",
     "summary",
     "trace_table",
+    "uncovered",
 ]
 
 Results = Mapping[Item, Verdict]
@@ -237,6 +240,59 @@ def summary(found: Results, total: int, ending: str) -> Text:
         f" · {_verified(found) or 'nothing'} verified · {ending}",
         style="bold red" if not ok else "bold green" if len(found) == total else "bold yellow",
     )
+
+
+def coverage_table(measured: Sequence["Coverage"]) -> Table:
+    """One row a function: how many of the changes of its equations its inputs notice."""
+    table = _table()
+    table.add_column("function")
+    table.add_column("coverage", justify="right")
+    table.add_column("noticed", justify="right")
+    table.add_column("make no difference", justify="right")
+    for c in measured:
+        if c.unavailable is not None:
+            table.add_row(c.name, Text("not available", style="yellow"), "", "")
+            continue
+        style = "green" if not c.survived else "red"
+        share = Text(f"{_percent(c.fraction)}", style=style)
+        table.add_row(c.name, share, f"{c.killed} of {c.total}", str(len(c.equivalent) or ""))
+    return table
+
+
+def _percent(fraction: float) -> str:
+    """Rounded down: 100% is said of nothing less."""
+    return f"{int(1000 * fraction) / 10:g}%"
+
+
+def uncovered(measured: Sequence["Coverage"], least: float) -> Text:
+    """What no input exercises, line by line; changes that make no difference, with the reason."""
+    text = Text()
+    for c in measured:
+        if c.unavailable is not None:
+            text.append(f"\n! {c.name}: coverage not available: {c.unavailable}\n", "yellow")
+            continue
+        if c.survived or c.equivalent:
+            text.append(f"\n{c.name}\n", "bold")
+        for s in c.survived:
+            text.append(f"  not verified by these inputs  {s}\n", "red")
+        for line in _alike(c.equivalent):
+            text.append(f"  makes no difference  {line}\n", "dim")
+    if short := [c.name for c in measured if not c.reaches(least)] if least else []:
+        text.append(
+            f"\n✗ the coverage of {', '.join(short)} is less than {_percent(least)}\n", "bold red"
+        )
+    return text
+
+
+def _alike(changes: Iterable["Survivor"]) -> list[str]:
+    """One line for each line of the source, and each reason."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for s in changes:
+        groups.setdefault((str(s.place), s.reason), []).append(s.words)
+    return [
+        f"{place}: {'; '.join(words[:2])}{f'; {len(words) - 2} more' * (len(words) > 2)}: {reason}"
+        for (place, reason), words in groups.items()
+    ]
 
 
 def trace_table(rows: Sequence["Trace"]) -> Table:

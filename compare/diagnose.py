@@ -14,7 +14,7 @@ import numpy as np
 from handgrad.compare.report import Diagnosis
 
 # Kinds that say where the deviation is, not what it is.
-VAGUE = frozenset({"region", "slice", "element", "nonlinear"})
+VAGUE = frozenset({"region", "slice", "element", "nonlinear", "near", "point"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Evidence:
     by_autodiff: Callable[..., list]
     known: Sequence[tuple[str, np.ndarray]]  # what else there is to multiply by
     single_precision: bool  # the candidate computes in float32 or less somewhere
+    elsewhere: Callable[[int, np.ndarray], list] | None = None  # autodiff's, another value for one
 
     def same(self, i: int, a: np.ndarray, b: np.ndarray) -> bool:
         """Whether a and b agree to the noise of gradient i."""
@@ -230,6 +231,85 @@ def _reduced(e: Evidence, i: int):
                 return "reduced", f"is {word} over axis {axis}, where each element has its own"
 
 
+def _slight(e: Evidence, i: int) -> bool:
+    """Whether so little is wrong that what is nearly the truth would do for an explanation."""
+    return bool(np.abs(e.hand[i] - e.truth[i]).max() < 1e-7 * np.abs(e.truth[i]).max(initial=0))
+
+
+def _of_another_cotangent(e: Evidence, i: int):
+    """Right for the cotangent without its first or last part, or moved: the map is linear in it."""
+    if _slight(e, i):
+        return None
+    for which, dy in enumerate(e.cotangents):
+        name = "dy" if len(e.cotangents) == 1 else f"dy[{which}]"
+        for axis in range(dy.ndim):
+            n = dy.shape[axis]
+            if n < 2:
+                continue
+            for kind, words, moved in _moved(dy, axis):
+                dys = [moved if k == which else d for k, d in enumerate(e.cotangents)]
+                if e.same(i, e.hand[i], e.by_autodiff(dys)[i]):
+                    return kind, f"{words} along axis {axis} of {name}"
+
+
+def _moved(dy: np.ndarray, axis: int) -> Iterator[tuple[str, str, np.ndarray]]:
+    n = dy.shape[axis]
+    at = np.arange(n).reshape([-1 if a == axis else 1 for a in range(dy.ndim)])
+    for k, word in ((0, "the first"), (n - 1, "the last")):
+        yield "partial", f"leaves out {word}", np.where(at == k, 0, dy)
+        if n > 2:
+            yield "partial", f"counts {word} alone", np.where(at == k, dy, 0)
+    if n > 2:
+        for step, word in ((1, "late"), (-1, "early")):
+            rolled = np.roll(dy, step, axis)
+            edge = 0 if step == 1 else n - 1
+            words = f"takes the cotangent one step too {word}"
+            yield "shifted", words, rolled
+            yield "shifted", words, np.where(at == edge, 0, rolled)
+        yield "flipped", "takes the cotangent in reverse", np.flip(dy, axis)
+
+
+def _at_another_point(e: Evidence, i: int):
+    """Autodiff's where an argument has another value: a stale residual, or what came after it."""
+    if e.elsewhere is None or _slight(e, i):
+        return None
+    for j, (name, value) in enumerate(zip(e.names, e.values, strict=True)):
+        if value.dtype.kind != "f":
+            continue
+        for words, function in _POINTS.items():
+            with np.errstate(all="ignore"):
+                other = function(value)
+            if not np.isfinite(other).all() or (other == value).all():
+                continue
+            if not e.same(i, e.hand[i], e.elsewhere(j, other)[i]):
+                continue
+            near = other * (1 + 0.01 * np.cos(np.arange(other.size)).reshape(other.shape))
+            if not e.same(i, e.hand[i], e.elsewhere(j, near)[i]):  # so it is that very point
+                return "point", (
+                    f"is the right one at another point, {words.format(name)} for {name}: "
+                    "a stale residual, or the value before or after a nonlinearity?"
+                )
+
+
+_POINTS: dict[str, Callable] = {
+    "tanh({})": np.tanh,
+    "the logistic of {}": lambda x: 1 / (1 + np.exp(-x)),
+    "exp({})": np.exp,
+    "log({})": np.log,
+    "the positive part of {}": lambda x: np.maximum(x, 0),
+    "|{}|": np.abs,
+    "-{}": np.negative,
+    "2 {}": lambda x: 2 * x,
+    "{} / 2": lambda x: x / 2,
+    "{}**2": np.square,
+    "{} moved one step along its first axis": lambda x: np.roll(x, 1, 0) if x.ndim else x,
+    "{} moved back one step along its first axis": lambda x: np.roll(x, -1, 0) if x.ndim else x,
+    "{} with its last two axes exchanged": lambda x: (
+        np.swapaxes(x, -1, -2) if x.ndim > 1 and x.shape[-1] == x.shape[-2] else x
+    ),
+}
+
+
 def _single(e: Evidence, i: int):
     h, g = e.hand[i], e.truth[i]
     scale = max(np.abs(g).max(initial=0), 1e-300)
@@ -277,9 +357,19 @@ def _where(e: Evidence, i: int):
             return "region", f"is wrong only where |{e.names[i]}| is below {high:.3g}"
 
 
+def _near(e: Evidence, i: int):
+    h, g = e.hand[i], e.truth[i]
+    scale = np.abs(g).max(initial=0)
+    if h.size > 1 and np.isfinite(h).all() and 1e-7 * scale < np.abs(h - g).max() < 0.05 * scale:
+        return "near", (
+            f"is nearly right, to {np.abs(h - g).max() / scale:.1g} of its largest element: the "
+            "derivative of an approximation, a constant that is slightly off, or eps misplaced?"
+        )
+
+
 RELATIONS: tuple[Callable, ...] = (
     _not_finite, _zero, _cotangent, _factor, _transposed, _swapped, _multiple, _flipped, _permuted,
-    _shifted, _reduced, _single, _where,
+    _shifted, _reduced, _single, _of_another_cotangent, _at_another_point, _where, _near,
 )  # fmt: skip
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 
-from handgrad.compare import judge, witness
+from handgrad.compare import exact, judge, witness
 from handgrad.compare.accuracy import Run
 from handgrad.compare.diagnose import shape_mismatch
 from handgrad.compare.explain import explain
@@ -29,9 +30,15 @@ _KEPT = 64
 class Examination:
     """One problem on its way to a report."""
 
-    def __init__(self, problem: Problem, report: Report, both_precisions: bool = False):
+    def __init__(
+        self,
+        problem: Problem,
+        report: Report,
+        digits: int | None = None,
+        both_precisions: bool = False,
+    ):
         self.problem, self.report, self.seed = problem, report, report.seed
-        self.both_precisions = both_precisions
+        self.digits, self.both_precisions = digits, both_precisions
         self.remarks: list[str] = []
         self.what = name_of(problem.candidate)
 
@@ -40,6 +47,7 @@ class Examination:
         rows = Rows.plan(problem, self.seed)
         like = [c[0] for c in rows.columns]
         with laboratory():
+            self.rows = len(rows)
             self.reference = self._trace_reference(like)
             self.candidate = self._trace_candidate(like)
         cotangents = like[len(problem.variables) :]
@@ -115,30 +123,27 @@ class Examination:
         if kept is not None:
             row, verified = kept
             with contextlib.suppress(Exception):
-                if fingerprint(self._again(row, row_function)) == row.fingerprint:
+                now = Program(row_function, *row.like).jaxpr if row.forward is None else p.traced
+                if fingerprint(now) == row.fingerprint:
                     _TRACED.move_to_end(key)
                     p.verified = list(verified)
                     return row, True
-        row = Row(row_function, like, p.widened)
+        row = Row(row_function, like, p.widened, self.rows)
         if row.untraceable is not None:
             return row, True
+        once, inputs = row.single, like
         if side == "reference":
-            forward = Program(p.forward, *like[: len(p.variables)], widened=p.widened)
-            if not any("custom_vjp" in e.primitive.name for e in forward.equations()):
-                row.forward = forward
-        row.fingerprint = fingerprint(row.forward or row.single)
-        same = fingerprint(self._again(row, row_function)) == row.fingerprint
+            row_function, inputs = p.forward, like[: len(p.variables)]
+            once = Program(row_function, *inputs, widened=p.widened)
+            if not any("custom_vjp" in e.primitive.name for e in once.equations()):
+                row.forward = once
+        row.fingerprint = fingerprint(row.single.jaxpr if row.forward is None else p.traced)
+        same = fingerprint(once.jaxpr) == fingerprint(Program(row_function, *inputs).jaxpr)
         if same and sum(x.size for x in like) < 2_000_000:
             _TRACED[key] = row, tuple(p.verified)
             while len(_TRACED) > _KEPT:
                 _TRACED.popitem(last=False)
         return row, same
-
-    def _again(self, row: Row, row_function: Callable) -> Program:
-        p = self.problem
-        if row.forward is None:
-            return Program(row_function, *row.like)
-        return Program(p.forward, *row.like[: len(p.variables)])
 
     def _start(self, cotangents: list, precision: str | None = None) -> Run | None:
         if self.candidate.untraceable is not None:
@@ -213,12 +218,21 @@ class Examination:
             *(p.variables[i].path for i in p.verified),
         ]
         c = judge.compare(p, self.candidate, self.reference, rows, paths, pick, self.seed)
+        evident = not c.ok  # in float64
+        exactly = exactness = None
+        if self.digits is not None:
+            exactly = exact.Judgement(p, self.candidate, self.reference, c, pick, self.digits)
         if run is not None:
             self._run_once(run)  # compiled meanwhile, in other threads
         self._plain_value(c)
-        self._under_vmap(c)
-        self._outer_gradient(c)
+        if not self.candidate.composes:  # of the traced function, so that once is enough
+            before = len(self.remarks)
+            self._under_vmap(c)
+            self._outer_gradient(c)
+            self.candidate.composes = c.ok and len(self.remarks) == before
         quantities = self._verdicts(c)
+        if exactly is not None:
+            quantities, exactness = exactly.conclude(quantities)
         accuracy, default_accuracy = self._accuracy([run, by_default], c)
         self._remark(c, quantities)
         split = n_out if is_function else 0
@@ -231,8 +245,9 @@ class Examination:
             by_default=tuple(default_accuracy),
             device=run.device if run else "",
             rows=len(c.rows),
+            exactness=exactness,
         )
-        if not report.ok:
+        if not report.ok and evident:
             diagnoses = explain(p, self.candidate, self.reference, c, split)
             report = dataclasses.replace(report, diagnoses=tuple(diagnoses))
         return report
@@ -248,8 +263,9 @@ class Examination:
         if self.candidate.untraceable is not None or any(w.any() for w in outputs) or not outputs:
             return
         row = [col[0] for col in c.rows.columns[: len(p.variables)]]
-        values = Program(p.candidate_forward, *row, widened=p.widened)(*row)
-        for y, h, noise, path in zip(values, c.hand, c.noise, c.paths, strict=False):
+        candidate = self.candidate
+        candidate.plain = candidate.plain or Program(p.candidate_forward, *row, widened=p.widened)
+        for y, h, noise, path in zip(candidate.plain(*row), c.hand, c.noise, c.paths, strict=False):
             scale = np.abs(h[0]).max(initial=0)
             if judge.differs(y, h[0], noise[0] + 1e3 * witness.EPS * scale).any():
                 raise Trouble(
@@ -387,13 +403,13 @@ class Examination:
             )
 
 
-def fingerprint(program: Program) -> tuple:
+def fingerprint(jaxpr: core.ClosedJaxpr) -> tuple:
     """What a traced function computes, comparable between two traces of it."""
-    text = re.sub(r"0x[0-9a-f]+", "", str(program.jaxpr.jaxpr))
+    text = re.sub(r"0x[0-9a-f]+", "", str(jaxpr.jaxpr))
     consts = tuple(
         np.asarray(c).tobytes()
         if not jnp.issubdtype(jnp.result_type(c), jax.dtypes.extended)
         else ""
-        for c in program.jaxpr.consts
+        for c in jaxpr.consts
     )
     return hash(text), hash(consts)

@@ -1,23 +1,21 @@
 """Why a gradient is wrong: relations to the right one, changes that mend it, forgotten paths."""
 
-import itertools
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from handgrad.compare.diagnose import VAGUE, Evidence, diagnose
-from handgrad.compare.interpret import Program
 from handgrad.compare.judge import Comparison, differs
-from handgrad.compare.mutate import Bench, constants, mend, mutants, repeated, richer
+from handgrad.compare.mending import Search
+from handgrad.compare.mutate import Mend
 from handgrad.compare.paths import Cuts
 from handgrad.compare.problem import Problem, Row, name_of
 from handgrad.compare.report import Diagnosis
 
 MOST = 3  # explanations printed
-BUDGET = 1.5e9  # element operations spent on searching for a mend, and on cutting paths
+BUDGET = 1.5e9  # element operations spent on cutting paths
 
 
 def explain(
@@ -32,14 +30,37 @@ def explain(
     if not rows:
         return []
     relations = diagnose(_evidence(problem, candidate, reference, c, split, rows[0]))
-    exact = [d for d in relations if d.kind not in VAGUE]
-    if len(exact) == sum(bool(b.any()) for b in bad):
-        found = exact  # every wrong gradient is explained
-    else:
-        found = [*exact, *_mends(problem, candidate, c, rows)]
-        found += [] if len(found) > len(exact) else _paths(problem, c, split, rows)
-    vague = [d for d in relations if d.kind in VAGUE]
+    exact = _merged([d for d in relations if d.kind not in VAGUE])
+    complete = sum(d.kind not in VAGUE for d in relations) == sum(bool(b.any()) for b in bad)
+    search = Search(problem, candidate, c, rows)
+    mends = [_worded(problem, m) for m in search.likely()]
+    if complete:  # what is left to say is where
+        mends = mends or [_worded(problem, m) for m in search.elsewhere()]
+        return [*exact, *mends[:1]]
+    mends = mends or [_worded(problem, m) for m in search.solved()]
+    found = [*exact, *mends]
+    if not mends:
+        found += _paths(problem, c, split, rows) or [_worded(problem, m) for m in search.unlikely()]
+    vague = _merged([d for d in relations if d.kind in VAGUE])
     return [*found, *vague][: max(MOST, len(exact))]
+
+
+def _merged(diagnoses: list[Diagnosis]) -> list[Diagnosis]:
+    """What is said of several gradients alike is said once."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for d in diagnoses:
+        said = d.text.removeprefix(f"the gradient of {d.argument} ")
+        alike.setdefault((d.kind, said), []).append(d.argument)
+    return [
+        Diagnosis(kind, names, f"the gradient of {names} {said}")
+        for (kind, said), arguments in alike.items()
+        for names in [", ".join(arguments)]
+    ]
+
+
+def _worded(problem: Problem, m: Mend) -> Diagnosis:
+    where = m.place or name_of(problem.candidate)
+    return Diagnosis("mend", "", f"{where}: {m.words}, and it is right")
 
 
 def _evidence(
@@ -51,9 +72,13 @@ def _evidence(
     def by_hand(dys: Sequence[np.ndarray]) -> list:
         return candidate.one([*columns[:n], *dys])[split:]
 
-    def by_autodiff(dys: Sequence[np.ndarray]) -> list:
-        gradients = reference.one([*columns[:n], *dys])[len(problem.cotangent_shapes) :]
+    def by_autodiff(dys: Sequence[np.ndarray], values: Sequence[np.ndarray] = columns[:n]) -> list:
+        gradients = reference.one([*values, *dys])[len(problem.cotangent_shapes) :]
         return [gradients[i] for i in problem.verified]
+
+    def elsewhere(k: int, value: np.ndarray) -> list:
+        values = [value if i == problem.verified[k] else v for i, v in enumerate(columns[:n])]
+        return by_autodiff(columns[n:], values)
 
     return Evidence(
         names=c.paths[split:],
@@ -67,6 +92,7 @@ def _evidence(
         by_autodiff=by_autodiff,
         known=_known(problem, columns),
         single_precision=candidate.narrow,
+        elsewhere=elsewhere,
     )
 
 
@@ -80,57 +106,6 @@ def _known(problem: Problem, columns: Sequence[np.ndarray]) -> list[tuple[str, n
         and isinstance(arg, np.ndarray | jax.Array)
         and not jnp.issubdtype(arg.dtype, jax.dtypes.extended)
     ]
-
-
-def _mends(problem: Problem, candidate: Row, c: Comparison, rows: list[int]) -> list[Diagnosis]:
-    """Single changes of the user's code that make it right."""
-    if candidate.untraceable is not None:
-        return []
-    program = candidate.single
-    names = [*(v.path for v in problem.variables), *("dy" for _ in problem.cotangent_shapes)]
-    columns = [[col[r] for col in c.rows.columns] for r in rows]
-
-    def agrees(row: int) -> Callable[[list[np.ndarray]], bool]:
-        def ok(results: list[np.ndarray]) -> bool:
-            return not any(
-                differs(r, g[row], x[row]).any()
-                for r, g, x in zip(results, c.truth, c.noise, strict=True)
-            )
-
-        return ok
-
-    bench = Bench(
-        program,
-        [program.values(*column) for column in columns],
-        [agrees(r) for r in rows],
-        [g[rows[0]] for g in c.truth],
-    )
-    trials = itertools.islice(
-        itertools.chain(
-            mutants(program),
-            repeated(mutants(program)),
-            constants(bench),
-            richer(program, names),
-            repeated(richer(program, names)),
-        ),
-        int(BUDGET / _cost(program)),
-    )
-    found = mend(bench, trials)
-    return [
-        Diagnosis(
-            "mend", "", f"{m.place or name_of(problem.candidate)}: {m.words}, and it is right"
-        )
-        for m in found
-    ]
-
-
-def _cost(program: Program) -> float:
-    """Element operations of one run, with what an equation costs besides."""
-    return 1 + sum(
-        (math.prod(getattr(v.aval, "shape", ())) + 3000) * step.repeats
-        for step in program.steps()
-        for v in step.eqn.outvars
-    )
 
 
 def _paths(problem: Problem, c: Comparison, split: int, rows: list[int]) -> list[Diagnosis]:

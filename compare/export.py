@@ -3,19 +3,23 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from handgrad.compare.suite import Item, Verdict
+
+if TYPE_CHECKING:
+    from handgrad.compare.coverage import Coverage
 
 __all__ = ["as_json", "as_junit"]
 
 
 def as_json(
-    found: Mapping[Item, Verdict], *, seed: int, scale: float, interrupted: bool = False
-) -> str:
+    found: Mapping[Item, Verdict], *, seed: int, scale: float, interrupted: bool = False,
+    coverage: Sequence["Coverage"] = (),
+) -> str:  # fmt: skip
     """Everything that every report says; no times, so the same run gives the same text."""
     cases = [
         {
@@ -39,6 +43,8 @@ def as_json(
         "ok": all(verdict.ok for verdict in found.values()),
         "cases": cases,
     }
+    if coverage:
+        whole["coverage"] = [c.to_dict() for c in coverage]
     return json.dumps(plain(whole), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 

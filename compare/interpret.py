@@ -135,7 +135,7 @@ class Program:
         values: dict[core.Var, Any] | None = None,
     ) -> list:  # fmt: skip
         constant = getattr(after, "constant", _same)
-        values = {} if values is None else values
+        forget, values = values is None, {} if values is None else values
         values.update(zip(jaxpr.invars, map(_array, args), strict=True))
         for var, value in zip(jaxpr.constvars, consts, strict=True):
             values[var] = constant(self._widen(_array(value)))
@@ -146,6 +146,10 @@ class Program:
                 results = after(step.eqn, inputs, results)
             for var, result in zip(step.eqn.outvars, results, strict=True):
                 values[var] = result
+            if forget:  # memory that is used again is many times faster than new memory
+                del inputs, results
+                for var in step.dead:
+                    del values[var]
         return [
             _array(a.val, a.aval) if isinstance(a, core.Literal) else values[a]
             for a in jaxpr.outvars
@@ -157,6 +161,11 @@ class Program:
             steps = self._prepared[id(jaxpr)] = [
                 _Step(eqn, self._widen) for eqn in jaxpr.eqns if eqn.outvars
             ]
+            needed = {v for v in jaxpr.outvars if isinstance(v, core.Var)}
+            for step in reversed(steps):
+                here = dict.fromkeys([*step.eqn.outvars, *(v for _, v in step.inputs if v)])
+                step.dead = [v for v in here if v not in needed]
+                needed.update(here)
         return steps
 
     def _widen(self, x: Any) -> Any:
@@ -175,7 +184,7 @@ class Program:
             except primitives.Unsupported:
                 pass
             else:
-                results = result if eqn.primitive.multiple_results else [result]
+                results = result if step.several else [result]
                 if step.complex and any(map(_complex_step, inputs, eqn.invars)):
                     raise NotAnalytic(eqn.primitive.name)
                 return [_cast(r, dtype) for r, dtype in zip(results, step.dtypes, strict=True)]
@@ -246,6 +255,7 @@ class _Step:
 
     def __init__(self, eqn: core.JaxprEqn, widen: Callable):
         self.eqn = eqn
+        self.dead: list[core.Var] = []  # what is of no use behind it
         name = eqn.primitive.name
         self.inputs: list[tuple[Any, Any]] = [
             (widen(_array(a.val, a.aval)), None) if isinstance(a, core.Literal) else (None, a)
@@ -263,6 +273,9 @@ class _Step:
         self.complex = any(jnp.issubdtype(_dtype(v), np.complexfloating) for v in eqn.outvars)
         keys = any(jnp.issubdtype(_dtype(a), jax.dtypes.extended) for a in eqn.invars)
         self.rule = None if complex_ or keys else primitives.RULES.get(name)
+        if not any(primitives.half(_dtype(a)) for a in eqn.invars):
+            self.rule = getattr(self.rule, "__wrapped__", self.rule)
+        self.several = eqn.primitive.multiple_results
         inner = [e.primitive.name for j in core.jaxprs_in_params(eqn.params) for e in walk(j)]
         self.draws = name in CALLS and any(n.startswith(RANDOM) for n in inner)
         self.work = eqn.params["length"] * len(inner) if name == "scan" else 0
@@ -372,6 +385,8 @@ def _array(value: Any, aval: Any = None) -> Any:
 
 
 def _cast(value: Any, dtype: Any) -> Any:
+    if type(value) is np.ndarray and value.dtype is dtype:  # nearly always
+        return value
     if _is_key(value):
         return value
     value = np.asarray(value)

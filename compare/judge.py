@@ -74,7 +74,7 @@ def _cotangents(problem: Problem, seed: int, everything: bool) -> list[tuple[str
         return [_gaussian(rng, kind) for kind in kinds]
 
     found = [("a random cotangent", random())]
-    if everything or not problem.large:
+    if not problem.large:
         found.append(("another random cotangent", random()))
     if not everything or problem.large:
         return found
@@ -166,8 +166,10 @@ def _column(x: np.ndarray, like: np.ndarray) -> np.ndarray:
 
 def differs(hand: np.ndarray, truth: np.ndarray, noise: np.ndarray) -> np.ndarray:
     with np.errstate(all="ignore"):
-        same = (hand == truth) | (np.isnan(hand) & np.isnan(truth))
         gap = np.abs(hand - truth)
+        if gap.max(initial=0) < np.inf and (far := gap > noise).sum() == 0:
+            return far
+        same = (hand == truth) | (np.isnan(hand) & np.isnan(truth))
         return ~(same | ((gap <= noise) & np.isfinite(gap)))
 
 
@@ -364,7 +366,7 @@ def _gaussian(rng: np.random.Generator, like: np.ndarray) -> np.ndarray:
 def reference_disagrees(c: Comparison, problem: Problem, numerical: Numerical, seed: int) -> bool:
     """Whether autodiff of the reference departs from numerical derivatives of its forward."""
     n = len(problem.variables)
-    rows = [0] if problem.kind == "gradient" else [0, 1]
+    rows = [0] if problem.kind == "gradient" or problem.large else [0, 1]
     columns = c.rows.take(rows)
     gradients = [g[rows] for g in c.everything[len(problem.cotangent_shapes) :]]
     rng = witness.seeded(seed, "directions")
@@ -439,9 +441,11 @@ def _agrees_somewhere(hand: np.ndarray, truth: np.ndarray) -> bool:
     """Whether a row of the gradient that is not zero has its first digits right."""
     if not truth.size:
         return False
-    hand, truth = (np.nan_to_num(x.reshape(len(x), -1)) for x in (hand, truth))
-    size = np.abs(truth).max(1)
-    return bool(((np.abs(hand - truth).max(1) < 0.5 * size) & (size > 0)).any())
+    for row in zip(hand, truth, strict=True):
+        h, t = map(np.nan_to_num, row)
+        if np.abs(h - t).max() < 0.5 * np.abs(t).max():
+            return True
+    return False
 
 
 def _scalar(x: np.ndarray) -> complex:

@@ -17,7 +17,7 @@ import numpy as np
 from jax.extend import core
 
 from handgrad.compare import primitives
-from handgrad.compare.interpret import CALLS, CONTROL, Program
+from handgrad.compare.interpret import CALLS, CONTROL, Program, scan_layout
 from handgrad.compare.mutations import (
     REPEATING,
     TRANSPARENT,
@@ -47,9 +47,10 @@ class Mutant:
     def run(self, program: Program, values: Values) -> list[np.ndarray]:
         """The program's results with this change; `values` are those of `program.values`."""
         given = {self.of[0]: self.of[1](values[self.of[0]])} if self.of else None
-        return program.resume(values, {top: self._changed(program, top) for top in self.at}, given)
+        return program.resume(values, {top: self.changed(program, top) for top in self.at}, given)
 
-    def _changed(self, program: Program, top: int) -> Callable:
+    def changed(self, program: Program, top: int) -> Callable:
+        """(inputs, results, values) -> results of the outermost equation `top`, with the change."""
         eqn, change = self.at[top]
         step = program.steps()[top]
 
@@ -83,9 +84,45 @@ def richer(program: Program, names: Sequence[str]) -> Iterator[Mutant]:
 
     names: of the program's inputs.
     """
+    linear = _linear(program, names)
+
+    def with_others(eqn: core.JaxprEqn, before: Sequence[core.Var], called: dict) -> Iterator:
+        return combined(eqn, before, called, linear)
+
     yield from _indices(program)
-    for offers in (applied, replaced, combined):
+    for offers in (applied, replaced, with_others):
         yield from _every(program, offers, names)
+
+
+def _linear(program: Program, names: Sequence[str]) -> set[core.Var]:
+    """The variables that depend on the cotangent, inside loops and calls too."""
+    found: set[core.Var] = set()
+
+    def follow(jaxpr: core.Jaxpr) -> None:
+        for eqn in jaxpr.eqns:
+            if not any(_var(a) and a in found for a in eqn.invars):
+                continue
+            found.update(eqn.outvars)
+            carries = range(*_carried(eqn))
+            for inner in core.jaxprs_in_params(eqn.params):
+                given = eqn.invars[len(eqn.invars) - len(inner.invars) :]
+                for k, (outer, v) in enumerate(zip(given, inner.invars, strict=False)):
+                    if k in carries or (_var(outer) and outer in found):
+                        found.add(v)
+                follow(inner)
+
+    jaxpr = program.jaxpr.jaxpr
+    found.update(v for v, name in zip(jaxpr.invars, names, strict=False) if name == "dy")
+    follow(jaxpr)
+    return found
+
+
+def _carried(eqn: core.JaxprEqn) -> tuple[int, int]:
+    """The operands that a loop carries, from and to."""
+    if eqn.primitive.name != "scan":
+        return 0, 0
+    consts, carries = scan_layout(eqn)
+    return consts, consts + carries
 
 
 def _indices(program: Program) -> Iterator[Mutant]:
@@ -146,8 +183,12 @@ def _var(atom: Any) -> bool:
 
 
 def _used(jaxpr: core.Jaxpr) -> set:
-    atoms = [*(a for eqn in jaxpr.eqns for a in eqn.invars), *jaxpr.outvars]
-    return {a for a in atoms if _var(a)}
+    """The variables that a result depends on."""
+    live = {a for a in jaxpr.outvars if _var(a)}
+    for eqn in reversed(jaxpr.eqns):
+        if eqn.effects or any(v in live for v in eqn.outvars):
+            live.update(a for a in eqn.invars if _var(a))
+    return live
 
 
 def _library(eqn: core.JaxprEqn) -> bool:
@@ -226,33 +267,62 @@ def mend(bench: Bench, trials: Iterable[Mutant], most: int = 3, more: int = 200)
 
 
 def constants(bench: Bench) -> Iterator[Mutant]:
-    """A factor or a term that an equation lacks, solved for; the mend is still to be tested."""
+    """A factor or a term that an equation lacks, solved for; the mend is still to be tested.
+
+    It may be wanting in the result, or in one operand that other equations use as well.
+    """
     program, values = bench.program, bench.values[0]
     used = _used(program.jaxpr.jaxpr)
     hand = [values[v] for v in program.jaxpr.jaxpr.outvars if _var(v)]
     if len(hand) != len(bench.truth):
         return
-    for top, step in enumerate(program.steps()):
-        out = step.eqn.outvars
-        if len(out) != 1 or out[0] not in used or not is_float(out[0]):
-            continue
-        if step.eqn.primitive.name in TRANSPARENT:
-            continue
+    names: dict = {}
+    for step in program.steps():
         where = place(step.eqn)
-        text = where.text if where else step.eqn.primitive.name
-        for words, change, start in (
-            ("multiply `{}` by {}", lambda r, c: r * c, 1.0),
-            ("add {1} to `{0}`", lambda r, c: r + c, 0.0),
-        ):
+        name = where.name if where else step.eqn.primitive.name
+        names.update((v, name) for v in step.eqn.outvars)
+    for top, step in reversed([*enumerate(program.steps())]):  # the sum before what is summed
+        out, name = step.eqn.outvars, step.eqn.primitive.name
+        where = place(step.eqn)
+        text = where.text if where else name
+        if len(out) != 1 or out[0] not in used or not is_float(out[0]) or name in TRANSPARENT:
+            continue
+        yield from _solved(bench, top, f"`{text}`", where, lambda i, r, change: [change(r[0])])
+        for n, atom in enumerate(step.eqn.invars if step.rule or name in CALLS else ()):
+            if not isinstance(atom, core.Var) or not is_float(atom) or _uses(program, atom) < 2:
+                continue
 
-            def results(c: float, top=top, out=out, change=change) -> np.ndarray:
-                new = change(values[out[0]], c)
-                return _flat(program.resume(values, {top: lambda i, r, k: [new]}))
+            def changed(i: list, r: list, change: Callable, n=n, step=step) -> list:
+                inputs = [change(x) if k == n else x for k, x in enumerate(i)]
+                return program.redo(step, inputs)
 
-            c = _solve(results, _flat(bench.truth), start)
-            if c is not None:
-                solved = _safely(lambda i, r, k, c=c, change=change: [change(r[0], c)])
-                yield Mutant({top: (step.eqn, solved)}, words.format(text, _number(c)), where)
+            what = f"`{names.get(atom, 'an argument')}` in `{text}`"
+            yield from _solved(bench, top, what, where, changed)
+
+
+def _uses(program: Program, var: core.Var) -> int:
+    return sum(a is var for s in program.steps() for a in s.eqn.invars)
+
+
+def _solved(
+    bench: Bench, top: int, what: str, where: Place | None, changed: Callable
+) -> Iterator[Mutant]:
+    """What is changed in the equation number `top` multiplied by a constant, or added one to."""
+    program, values = bench.program, bench.values[0]
+    eqn = program.steps()[top].eqn
+    for words, change, start in (
+        ("multiply {} by {}", lambda x, c: x * c, 1.0),
+        ("add {1} to {0}", lambda x, c: x + c, 0.0),
+    ):
+
+        def results(c: float, change=change) -> np.ndarray:
+            new = {top: lambda i, r, k: changed(i, r, lambda x: change(x, c))}
+            return _flat(program.resume(values, new))
+
+        c = _solve(results, _flat(bench.truth), start)
+        if c is not None:
+            solved = _safely(lambda i, r, k, c=c, f=change: changed(i, r, lambda x: f(x, c)))
+            yield Mutant({top: (eqn, solved)}, words.format(what, _number(c)), where)
 
 
 def _flat(results: Sequence[np.ndarray]) -> np.ndarray:

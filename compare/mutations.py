@@ -4,7 +4,7 @@ Each is a pair of words, with @ for the expression, and a `Change` of the equati
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any
 
 import jax.numpy as jnp
@@ -184,6 +184,8 @@ _FUNCTIONS: dict[str, Callable] = {
     "the sign of": np.sign,
     "the positive part of": lambda x: np.maximum(x, 0),
 }
+_COMPARISONS = {"lt", "le", "gt", "ge", "eq", "ne"}
+_OF_COMPARED = {"the absolute value of"}
 
 
 def applied(eqn: core.JaxprEqn, before: Sequence[core.Var], called: dict) -> Iterator[Offer]:
@@ -199,6 +201,8 @@ def applied(eqn: core.JaxprEqn, before: Sequence[core.Var], called: dict) -> Ite
 
         if is_float(atom) and isinstance(atom, core.Var):
             for words, function in _FUNCTIONS.items():
+                if name in _COMPARISONS and words not in _OF_COMPARED:
+                    continue  # a comparison hardly tells them from each other
                 yield f"take {words} `{text}` in @", with_operand(function)
             for axis in range(len(shape)):
                 if shape[axis] > 1:
@@ -262,20 +266,84 @@ def replaced(eqn: core.JaxprEqn, before: Sequence[core.Var], called: dict) -> It
                 )
 
 
-def combined(eqn: core.JaxprEqn, before: Sequence[core.Var], called: dict) -> Iterator[Offer]:
-    """The result times, over, plus or minus a value that is at hand and fits it."""
-    if len(eqn.outvars) != 1 or not is_float(eqn.outvars[0]) or eqn.primitive.name in TRANSPARENT:
+def combined(
+    eqn: core.JaxprEqn, before: Sequence[core.Var], called: dict, linear: Set[core.Var]
+) -> Iterator[Offer]:
+    """The result times, over, plus or minus a value that is at hand and fits it.
+
+    linear: the values that depend on the cotangent. A backward being linear in it, none of them is
+    a factor of another, and a term belongs to its like.
+    """
+    name = eqn.primitive.name
+    if len(eqn.outvars) != 1 or not is_float(eqn.outvars[0]):
         return
-    shape = _shape(eqn.outvars[0])
-    for other in before:
-        if not _fits(_shape(other), shape) or other is eqn.outvars[0]:
-            continue
+    if name in TRANSPARENT and name != "broadcast_in_dim":
+        return
+    (out,) = eqn.outvars
+    mine = [v for v in before if v is not out and _fits(_shape(v), _shape(out))]
+    for other in mine:
         name = called.get(other, "?")
-        yield f"multiply @ by `{name}`", lambda i, r, k, o=other: [r[0] * _at(k[o], r[0])]
-        yield f"divide @ by `{name}`", lambda i, r, k, o=other: [r[0] / _at(k[o], r[0])]
-        if _shape(other) == shape:
-            yield f"add `{name}` to @", lambda i, r, k, o=other: [r[0] + k[o]]
-            yield f"subtract `{name}` from @", lambda i, r, k, o=other: [r[0] - k[o]]
+        if other not in linear or not linear:
+            yield f"multiply @ by `{name}`", lambda i, r, k, o=other: [r[0] * _at(k[o], r[0])]
+            yield f"divide @ by `{name}`", lambda i, r, k, o=other: [r[0] / _at(k[o], r[0])]
+        if is_float(other) and (other in linear) == (out in linear):
+            yield f"add `{name}` to @", lambda i, r, k, o=other: [r[0] + _at(k[o], r[0])]
+            yield f"subtract `{name}` from @", lambda i, r, k, o=other: [r[0] - _at(k[o], r[0])]
+    for other in mine:
+        if not is_float(other) or other in linear:
+            continue
+        for words, slope in _SLOPES.items():
+            factor = words.format(f"`{called.get(other, '?')}`")
+
+            def scaled(i, r, k, o=other, f=slope):
+                return [r[0] * _at(f(k[o]), r[0])]
+
+            def divided(i, r, k, o=other, f=slope):
+                return [r[0] / _at(f(k[o]), r[0])]
+
+            yield f"multiply @ by {factor}, a factor left out", scaled
+            yield f"divide @ by {factor}, a factor too many", divided
+        if out not in linear and _shape(other) == _shape(out):
+            for words, slope in _DERIVATIVES.items():
+                of = f"the derivative of {words} at `{called.get(other, '?')}`"
+                yield f"take {of} for @", lambda i, r, k, o=other, f=slope: [f(k[o])]
+
+
+def _logistic(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def _gelu(x: np.ndarray) -> np.ndarray:
+    """The derivative of its tanh form."""
+    root = math.sqrt(2 / math.pi)
+    t = np.tanh(root * (x + 0.044715 * x**3))
+    return 0.5 * (1 + t) + 0.5 * x * (1 - t**2) * root * (1 + 3 * 0.044715 * x**2)
+
+
+# What the chain rule leaves behind a nonlinearity, of its result or of its argument.
+_SLOPES: dict[str, Callable] = {
+    "1 - {}": lambda x: 1 - x,
+    "1 - {0}**2": lambda x: 1 - x**2,
+    "{0} (1 - {0})": lambda x: x * (1 - x),
+    "{} > 0": lambda x: x > 0,
+    "{} <= 0": lambda x: x <= 0,
+    "{}**2": np.square,
+    "sign({})": np.sign,
+    "exp({})": np.exp,
+    "logistic({})": _logistic,
+    "cos({})": np.cos,
+}
+_DERIVATIVES: dict[str, Callable] = {
+    "the logistic": lambda x: _logistic(x) * _logistic(-x),
+    "tanh": lambda x: 1 - np.tanh(x) ** 2,
+    "silu": lambda x: _logistic(x) * (1 + x * _logistic(-x)),
+    "gelu (by tanh)": _gelu,
+    "relu": lambda x: (x > 0).astype(x.dtype),
+    "softplus": _logistic,
+    "log": lambda x: 1 / x,
+    "the square root": lambda x: 0.5 / np.sqrt(x),
+    "the reciprocal": lambda x: -1 / x**2,
+}
 
 
 def _fits(small: tuple[int, ...], shape: tuple[int, ...]) -> bool:

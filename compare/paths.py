@@ -48,7 +48,7 @@ class Cuts:
             for s, d in zip(problem.cotangent_shapes, problem.cotangent_dtypes, strict=True)
         ]
         like = [np.zeros(()), *values, *dys]
-        self._batched = Batched(Program(self._row, *like, widened=problem.widened), like)
+        self._batched = Batched(Program(self._row, *like, widened=problem.widened), like, 16)
 
     def _row(self, cut: Any, *columns: Any) -> list:
         n = len(self.problem.variables)

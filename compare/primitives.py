@@ -27,11 +27,11 @@ STEP = 1e-100  # of the complex step: its square vanishes beside any number
 
 # Operations whose result is rounded; all others are exact.
 ROUNDING = frozenset(
-    """add sub mul div rem pow integer_pow exp exp2 log log1p expm1 sqrt rsqrt cbrt sin cos tan sinh
-    cosh tanh asin acos atan atan2 asinh acosh atanh logistic erf erfc erf_inv lgamma digamma
-    square add_any reduce_sum reduce_prod cumsum cumprod cumlogsumexp dot_general
-    conv_general_dilated reduce_window_sum reduce_precision triangular_solve cholesky
-    scatter-add select_and_scatter_add convert_element_type""".split()
+    """add sub mul div rem pow integer_pow exp exp2 log log2 log1p expm1 sqrt rsqrt cbrt sin
+    cos tan sinh cosh tanh asin acos atan atan2 asinh acosh atanh logistic erf erfc erf_inv lgamma
+    digamma square one_minus_square polynomial add_any reduce_sum reduce_prod cumsum cumprod
+    cumlogsumexp dot_general conv_general_dilated reduce_window_sum reduce_precision
+    triangular_solve cholesky scatter-add select_and_scatter_add convert_element_type""".split()
 )
 
 
@@ -49,9 +49,9 @@ def decide(x: Any) -> Any:
     return x.real if x.dtype.kind == "c" else x
 
 
-def _half(x: Any) -> bool:
+def half(dtype: Any) -> bool:
     """float16, bfloat16 and the 8-bit kinds: NumPy computes them in float32."""
-    return x.dtype.itemsize < 4 and jnp.issubdtype(x.dtype, np.floating)
+    return dtype.itemsize < 4 and jnp.issubdtype(dtype, np.floating)
 
 
 def widened(function: Callable) -> Callable:
@@ -59,7 +59,7 @@ def widened(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def wide(*xs: Any, **params: Any) -> Any:
-        return function(*(x.astype(np.float32) if _half(x) else x for x in xs), **params)
+        return function(*(x.astype(np.float32) if half(x.dtype) else x for x in xs), **params)
 
     return wide
 
@@ -69,7 +69,7 @@ def widened(function: Callable) -> Callable:
 _UNARY = dict(
     neg=np.negative, sin=np.sin, cos=np.cos, tan=np.tan, tanh=np.tanh, sinh=np.sinh, cosh=np.cosh,
     asin=np.arcsin, acos=np.arccos, atan=np.arctan, asinh=np.arcsinh, acosh=np.arccosh,
-    atanh=np.arctanh, exp=np.exp, exp2=np.exp2, log=np.log, expm1=np.expm1,
+    atanh=np.arctanh, exp=np.exp, exp2=np.exp2, log=np.log, log2=np.log2, expm1=np.expm1,
     sqrt=np.sqrt, square=np.square, not_=np.invert, is_finite=np.isfinite,
 )  # fmt: skip
 for _name, _ufunc in _UNARY.items():
@@ -95,6 +95,18 @@ def _div(x, y, **_):
     return np.divide(x, y)
 
 
+@rule("one_minus_square")
+@widened
+def _one_minus_square(x, **_):
+    return (1 - x) * (1 + x)
+
+
+@rule("polynomial")
+@widened
+def _polynomial(x, *coefficients, **_):
+    return functools.reduce(lambda p, c: p * x + c, reversed(coefficients))
+
+
 @rule("rem")
 @widened
 def _rem(x, y, **_):
@@ -114,9 +126,7 @@ def _pow(x, y, **_):
 @rule("integer_pow")
 @widened
 def _integer_pow(x, *, y, **_):
-    power = (
-        functools.reduce(np.multiply, [x] * abs(y), np.ones_like(x)) if abs(y) < 16 else x ** abs(y)
-    )
+    power = functools.reduce(np.multiply, [x] * abs(y)) if 0 < abs(y) < 16 else x ** abs(y)
     return 1 / power if y < 0 else power
 
 
@@ -635,7 +645,7 @@ def _gather(x, indices, *, dimension_numbers, slice_sizes, mode, fill_value, **_
     )  # fmt: skip
     if mode.name == "PROMISE_IN_BOUNDS":  # where it is broken, XLA clamps
         valid = None
-    y = x[index]  # (*batch, *window)
+    y = np.asarray(x[index])  # (*batch, *window)
     if valid is not None:
         if fill_value is None:
             fill_value = np.nan if x.dtype.kind in "fc" else np.iinfo(x.dtype).min

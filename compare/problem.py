@@ -20,6 +20,7 @@ import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
 from handgrad.compare.interpret import Program
+from handgrad.compare.laboratory import constants_apart
 
 Kind = Literal["function", "backward", "gradient"]
 
@@ -63,6 +64,7 @@ class Problem:
         argnums: Sequence[int] | None = None,
     ):
         self.candidate, self.reference, self.kind, self.args = candidate, reference, kind, args
+        self.traced: Any = None  # the reference's forward as a closed jaxpr
         for role, function in (("candidate", candidate), ("reference", reference)):
             if not callable(function):
                 raise TypeError(
@@ -146,7 +148,7 @@ class Problem:
     # --- the reference ---
 
     def _examine_reference(self) -> None:
-        """Trace the forward once, in the user's own precision: the structure of its output."""
+        """Trace the forward once, in the user's own precision: what it is, and what it returns."""
 
         def forward(*values):
             y = self.reference(*self.rebuild(values))
@@ -162,17 +164,24 @@ class Problem:
                     )
             return y
 
+        def trace() -> Any:
+            with constants_apart():
+                self.traced, shapes = jax.make_jaxpr(
+                    lambda *values: forward(*values), return_shape=True
+                )(*self.run_values)
+            return shapes
+
         what = f"the reference {name_of(self.reference)}"
         try:
             try:
-                self.output = y = jax.eval_shape(forward, *self.run_values)
+                self.output = y = trace()
             except jax.errors.JAXTypeError:  # it may branch on a number
                 before = len(self.variables)
                 self._hold_numbers(lambda v: self.argnums is None)
                 if len(self.variables) == before:
                     raise
                 self.verified = list(range(len(self.variables)))
-                self.output = y = jax.eval_shape(forward, *self.run_values)
+                self.output = y = trace()
         except Trouble:
             raise
         except jax.errors.JAXTypeError as error:
@@ -212,6 +221,10 @@ class Problem:
         n = len(self.variables)
         y, pull = jax.vjp(self.forward, *values[:n])
         return [*y, *pull(_like(values[n:], y))]
+
+    def reference_gradients(self, *values: Any) -> list:
+        """The cotangents of the variables alone, by autodiff: less to compile."""
+        return self.reference_row(*values)[len(self.cotangent_shapes) :]
 
     # --- the candidate ---
 
@@ -379,10 +392,14 @@ class Row:
     else, a function that JAX cannot trace (NumPy, branches on values), called as Python.
     """
 
-    def __init__(self, function: Callable, like: Sequence[np.ndarray], widened: Iterable = ()):
+    def __init__(
+        self, function: Callable, like: Sequence[np.ndarray], widened: Iterable = (), rows: int = 16
+    ):
         self.function, self.like = function, list(like)
         self.fingerprint: Any = None
         self.numerical: Any = None
+        self.plain: Program | None = None  # of the candidate, called without its derivative
+        self.composes = False  # found to agree under vmap and inside a larger function
         self.forward: Program | None = None  # of the reference, traced without its derivative
         self.untraceable: str | None = None
         self.unbatchable: str | None = None
@@ -396,7 +413,7 @@ class Row:
             return
         self.shapes = [tuple(v.aval.shape) for v in self.single.jaxpr.jaxpr.outvars]
         try:
-            self.batched = Batched(self.single, self.like)
+            self.batched = Batched(self.single, self.like, rows)
         except Exception as error:
             self.unbatchable = summary(error)
 
@@ -447,10 +464,14 @@ def summary(error: BaseException) -> str:
 
 
 class Batched:
-    """A traced function of rows, under vmap for a fixed number of them."""
+    """A traced function of rows, under vmap for a fixed number of them.
 
-    def __init__(self, single: Program, like: Sequence[np.ndarray]):
-        self.size = int(min(16, max(1, 300_000 // max(1, sum(x.size for x in like)))))
+    No more than fit a processor's cache: small arrays again and again are faster than large ones.
+    """
+
+    def __init__(self, single: Program, like: Sequence[np.ndarray], rows: int):
+        most = min(16, max(1, 40_000 // max(1, sum(x.size for x in like))))
+        self.size = -(-rows // -(-rows // most))
         stacked = [np.broadcast_to(x, (self.size, *x.shape)) for x in like]
         function = jax.vmap(jaxpr_as_fun(single.jaxpr))  # cheaper than the function traced again
         self.program = Program(function, *stacked, widened=single.widened)

@@ -81,6 +81,28 @@ class Accuracy:
 
 
 @dataclasses.dataclass(frozen=True)
+class Agreement:
+    """One array by hand and by autodiff, in multiple precision."""
+
+    path: str
+    verdict: str  # "agree"; "constants": but for how these are rounded; "differ"
+    difference: float = 0.0  # the largest |hand - autodiff| of one element, relative to it
+    index: tuple[int, ...] = ()
+    where: str = ""  # at which sample and cotangent
+    inaccurate: int = 0  # elements that differ in float64 alone
+
+
+@dataclasses.dataclass(frozen=True)
+class Exactness:
+    """The derivation evaluated with as many digits as were asked for; see `check`."""
+
+    digits: int
+    rows: int = 0  # pairs of a sample and a cotangent
+    agreements: tuple[Agreement, ...] = ()
+    problem: str = ""  # why it could not be evaluated
+
+
+@dataclasses.dataclass(frozen=True)
 class Report:
     """The verdicts of one check. `str(report)` is the text to read."""
 
@@ -97,6 +119,7 @@ class Report:
     by_default: tuple[Accuracy, ...] = ()  # at the platform's own precision of matrix products
     device: str = ""
     rows: int = 0  # pairs of a sample and a cotangent
+    exactness: Exactness | None = None  # where digits were asked for
     error: BaseException | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @property
@@ -154,6 +177,8 @@ def _lines(report: Report) -> list[str]:
         if q.ok and q.kinks:
             lines.append(f"  note: {_kinks(q)}")
     lines += [f"  note: {remark}" for remark in report.remarks]
+    if report.exactness is not None:
+        lines += _exactness(report.exactness, (*report.outputs, *report.gradients))
     if report.ok:
         lines += _accuracy(report)
     pairs = f", {report.rows} pairs of sample and cotangent" if report.rows else ""
@@ -188,6 +213,33 @@ def _mismatch(title: str, q: Quantity) -> list[str]:
             lines.append(f"    numerical   {_number(e.numerical)}    sides with {q.siding}")
         if e.autodiff:
             lines.append(f"    ratio       {_number(e.ratio)}  (by hand / autodiff)")
+    return lines
+
+
+def _exactness(e: Exactness, quantities: tuple[Quantity, ...]) -> list[str]:
+    head = f"  at {e.digits} digits"
+    if e.problem:
+        return [f"{head}: not evaluated; {e.problem}"]
+    lines = []
+    for a in e.agreements:
+        if a.verdict == "differ":
+            at = f" at [{', '.join(map(str, a.index))}]" if a.index else ""
+            lines.append(f"{head} {a.path} differs by {a.difference:.0e} of itself{at}, {a.where}")
+        elif a.inaccurate:
+            size = next(q.size for q in quantities if q.path == a.path)
+            lines.append(
+                f"{head} {a.inaccurate} of {size} elements of {a.path}, wrong in float64, agree: "
+                "right derivation, inaccurate code"
+            )
+    for verdict, words in (
+        ("agree", "hand and autodiff agree"),
+        ("constants", "but for rounded constants hand and autodiff agree"),
+    ):
+        alike = [a for a in e.agreements if a.verdict == verdict]
+        if alike:
+            worst = max(a.difference for a in alike)
+            to = f"to {worst:.0e}" if worst else "in every digit"
+            lines.append(f"{head} {words} {to}: {', '.join(a.path for a in alike)}")
     return lines
 
 

@@ -22,7 +22,8 @@ class Place:
     text: str
 
     def __str__(self) -> str:
-        return f"{os.path.basename(self.file)}:{self.line}"
+        file = self.file if self.file.startswith("<") else os.path.basename(self.file)
+        return f"{file}:{self.line}"
 
     @property
     def name(self) -> str:
@@ -33,13 +34,18 @@ class Place:
         return left if assigned else self.text
 
 
+def is_library(file: str) -> bool:
+    """Whether it is JAX's, the harness's own or Python's, and not the user's."""
+    return file.startswith((*_LIBRARIES, "<frozen"))
+
+
 def place(eqn: Any) -> Place | None:
     """The innermost expression outside JAX that made this equation; None where unknown."""
     trace = getattr(eqn.source_info, "traceback", None)
     if trace is None:
         return None
     for code, last in zip(*trace.raw_frames(), strict=True):
-        if code.co_filename.startswith((*_LIBRARIES, "<frozen")):
+        if is_library(code.co_filename):
             continue
         positions = list(code.co_positions())
         line, end, column, stop = positions[min(last // 2, len(positions) - 1)]

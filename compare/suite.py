@@ -14,12 +14,15 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from handgrad.compare import cases, declare
 from handgrad.compare.report import Accuracy, Report
 from handgrad.compare.workers import Outcome
+
+if TYPE_CHECKING:
+    from handgrad.compare.coverage import Coverage
 
 __all__ = [
     "Contents",
@@ -27,7 +30,9 @@ __all__ = [
     "Verdict",
     "built_in",
     "contents",
+    "coverages",
     "examine",
+    "measure",
     "missing",
     "prepare",
     "sources",
@@ -71,8 +76,9 @@ class Verdict:
         return all(a.ok for a in self.accuracy)
 
 
-Examination = Callable[[int, float, str | None], Verdict]  # of seed, input scale, platform
-Found = dict[str, tuple[Item, Examination]]  # by id
+Examination = Callable[..., Verdict]  # of seed, input scale, platform
+Measurement = Callable[[int, float], "Coverage"]  # of how much the inputs exercise
+Found = dict[str, tuple[Item, Examination, Measurement | None]]  # by id
 
 
 def prepare() -> None:
@@ -94,6 +100,21 @@ def missing(platform: str) -> str:
 
 def examine(item: Item, seed: int, scale: float, platform: str | None = None) -> Verdict:
     """In a worker: the verdict on an item; `platform` as in `compare.examine`."""
+    return _found(item)[1](seed, scale, platform)
+
+
+def measure(item: Item, seed: int, scale: float) -> "Coverage":
+    """In a worker: how much of a derivation its sample inputs exercise."""
+    from handgrad.compare.coverage import Coverage
+
+    measurement = _found(item)[2]
+    if measurement is None:
+        why = "it is verified line by line, or step by step, and not as one backward"
+        return Coverage(item.id, 0, unavailable=why)
+    return measurement(seed, scale)
+
+
+def _found(item: Item) -> tuple[Item, Examination, Measurement | None]:
     with contextlib.redirect_stdout(io.StringIO()):  # `contents` has shown what a file prints
         match item.origin:
             case "cases":
@@ -102,7 +123,20 @@ def examine(item: Item, seed: int, scale: float, platform: str | None = None) ->
                 found = _in_sources()
             case file:
                 found = _in_file(file, item.topic)
-    return found[item.id][1](seed, scale, platform)
+    return found[item.id]
+
+
+def coverages(found: Iterable[tuple[Item, Outcome]]) -> list["Coverage"]:
+    """Of every function, all its sample inputs together; what came to grief says how."""
+    from handgrad.compare.coverage import Coverage, together
+
+    parts: dict[str, list[Coverage]] = {}
+    for item, outcome in found:
+        name = f"{item.topic}.{item.function}" if item.origin == CASES else item.id
+        done = outcome.status == "done"
+        part = outcome.value if done else Coverage(item.id, 0, unavailable=outcome.failure)
+        parts.setdefault(name, []).append(part)
+    return [together(name, of) for name, of in parts.items()]
 
 
 def verdict_of(item: Item, outcome: Outcome) -> Verdict:
@@ -132,7 +166,7 @@ def _verdict(report: Report) -> Verdict:
 
 def built_in() -> list[Item]:
     """Every built-in item; JAX is not imported."""
-    return [item for item, _ in _in_cases().values()]
+    return [item for item, *_ in _in_cases().values()]
 
 
 @functools.cache
@@ -142,19 +176,33 @@ def _in_cases() -> Found:
         item = Item(case.id, case.topic, case.function, _sample(case))
         if item.id in found:
             raise ValueError(f"two cases are named {case.id!r}; give each a label of its own")
-        found[item.id] = item, functools.partial(_examine_case, case)
+        examination = functools.partial(_examine_case, case)
+        found[item.id] = item, examination, functools.partial(_measure_case, case)
     return found
 
 
-def _examine_case(case: cases.Case, seed: int, scale: float, platform: str | None) -> Verdict:
-    from handgrad import manual, reference
+def _examine_case(
+    case: cases.Case, seed: int, scale: float, platform: str | None = None
+) -> Verdict:
     from handgrad.compare.check import examine
 
-    sides = [getattr(room, case.function) for room in (manual, reference)]
-    if case.config:
-        sides = [functools.partial(side, **case.config) for side in sides]
     args = case.draw(seed, scale)
-    return _verdict(examine(*sides, *args, seed=seed, name=case.id, platform=platform))
+    return _verdict(examine(*_sides(case), *args, seed=seed, name=case.id, platform=platform))
+
+
+def _measure_case(case: cases.Case, seed: int, scale: float) -> "Coverage":
+    from handgrad.compare.coverage import coverage
+
+    return coverage(*_sides(case), *case.draw(seed, scale), seed=seed, name=case.id)
+
+
+def _sides(case: cases.Case) -> tuple[Callable, Callable]:
+    from handgrad import manual, reference
+
+    hand, plain = (getattr(room, case.function) for room in (manual, reference))
+    if case.config:
+        hand, plain = (functools.partial(side, **case.config) for side in (hand, plain))
+    return hand, plain
 
 
 def _sample(case: cases.Case) -> str:
@@ -183,7 +231,7 @@ def _short(value: Any) -> str:
 
 def sources() -> list[Item]:
     """In a worker: every derivation of the source documents."""
-    return [item for item, _ in _in_sources().values()]
+    return [item for item, *_ in _in_sources().values()]
 
 
 @functools.cache
@@ -198,11 +246,11 @@ def _in_sources() -> Found:
             item = Item(name, topic, ", ".join(d.ends_in), f"{_lines(d)}, {d.source}", SOURCES)
             if item.id in found:
                 raise ValueError(f"two derivations are named {item.id!r}; rename one")
-            found[item.id] = item, functools.partial(_examine_derivation, d)
+            found[item.id] = item, functools.partial(_examine_derivation, d), None
     return found
 
 
-def _examine_derivation(d: Any, seed: int, scale: float, platform: str | None) -> Verdict:
+def _examine_derivation(d: Any, seed: int, scale: float, platform: str | None = None) -> Verdict:
     from handgrad.compare.derivation import examine_derivation
 
     report = examine_derivation(d, seed)
@@ -245,7 +293,7 @@ def contents(path: str, shown: str) -> Contents:
             problem=f"{shown} declares nothing to verify: put @backward_of(function, *inputs), "
             "@gradient_of or @same_as, from handgrad.compare, above a derivation"
         )
-    return Contents(tuple(item for item, _ in found.values()))
+    return Contents(tuple(item for item, *_ in found.values()))
 
 
 @functools.cache
@@ -261,9 +309,9 @@ def _in_file(path: str, shown: str) -> Found:
     found: Found = {}
     names = _numbered([d.name for d, _ in declared])
     for (d, adapt), name in zip(declared, names, strict=True):
-        sample, examination = adapt(d, f"{shown}::{name}", path)
+        sample, *runs = adapt(d, f"{shown}::{name}", path)
         item = Item(f"{shown}::{name}", shown, d.name, sample, path)
-        found[item.id] = item, examination
+        found[item.id] = item, *runs
     return found
 
 
@@ -308,28 +356,37 @@ def _numbered(names: Sequence[str]) -> list[str]:
 # --- what can be declared: a sample in words, and an examination ---------------------------------
 
 
-def _a_function(d: declare.Declaration, name: str, path: str) -> tuple[str, Examination]:
+Adapted = tuple[str, Examination, Measurement | None]
+
+
+def _a_function(d: declare.Declaration, name: str, path: str) -> Adapted:
     case = cases.Case(d.name, *d.args)
     case.topic = os.path.basename(path)
+    options: dict[str, Any] = {"kind": d.kind, "argnums": d.argnums, "name": name}
 
-    def examination(seed: int, scale: float, platform: str | None) -> Verdict:
+    def examination(seed: int, scale: float, platform: str | None = None) -> Verdict:
         from handgrad.compare.check import examine
 
         args = case.draw(seed, scale)
-        options: dict[str, Any] = {
-            "kind": d.kind, "argnums": d.argnums, "name": name, "platform": platform,
-        }  # fmt: skip
-        return _verdict(examine(d.candidate, d.reference, *args, seed=seed, **options))
+        return _verdict(
+            examine(d.candidate, d.reference, *args, seed=seed, platform=platform, **options)
+        )
 
-    return _sample(case), examination
+    def measurement(seed: int, scale: float) -> "Coverage":
+        from handgrad.compare.coverage import coverage
+
+        args = case.draw(seed, scale)
+        return coverage(d.candidate, d.reference, *args, seed=seed, **options)
+
+    return _sample(case), examination, measurement
 
 
-def _a_derivation(d: Any, name: str, path: str) -> tuple[str, Examination]:
-    return _lines(d), functools.partial(_examine_derivation, d)
+def _a_derivation(d: Any, name: str, path: str) -> Adapted:
+    return _lines(d), functools.partial(_examine_derivation, d), None
 
 
-def _an_optimizer(d: Any, name: str, path: str) -> tuple[str, Examination]:
-    def examination(seed: int, scale: float, platform: str | None) -> Verdict:
+def _an_optimizer(d: Any, name: str, path: str) -> Adapted:
+    def examination(seed: int, scale: float, platform: str | None = None) -> Verdict:
         report = d.examine(seed)
         return Verdict(
             "right" if report.ok else "wrong",
@@ -339,7 +396,8 @@ def _an_optimizer(d: Any, name: str, path: str) -> tuple[str, Examination]:
             data=dataclasses.asdict(report) | {"ok": report.ok},
         )
 
-    return "parameters and gradients of its own" if d.params is not None else "drawn", examination
+    sample = "parameters and gradients of its own" if d.params is not None else "drawn"
+    return sample, examination, None
 
 
 REGISTRIES = {"declare": _a_function, "derivation": _a_derivation, "optimizer": _an_optimizer}

@@ -13,6 +13,7 @@ from handgrad.compare.primitives import STEP
 from handgrad.compare.problem import Batched, Problem, Row
 
 EPS, SINGLE = 2.0**-52, 2.0**-24
+UNITS = np.array([-2.0, -1.0, 1.0, 2.0])
 
 
 # --- samples ------------------------------------------------------------------------------------
@@ -78,22 +79,28 @@ def jiggle(x: np.ndarray, salt: np.ndarray | np.uint64, eps: float = EPS) -> np.
 
     So ties, symmetries and kinks at which the inputs lie are kept.
     """
-    return x * (1 + eps * _units(x, salt))
+    return x * units(x, salt, 1 + eps * UNITS)
 
 
-def _units(x: np.ndarray, salt: np.ndarray | np.uint64) -> np.ndarray:
-    """-2, -1, 1 or 2, at random: a relative change of so many epsilons never rounds away."""
-    return np.array([-2.0, -1.0, 1.0, 2.0])[_hash(x, salt) >> np.uint64(62)]
+def units(x: np.ndarray, salt: np.ndarray | np.uint64, of: np.ndarray = UNITS) -> np.ndarray:
+    """One of four numbers for each of x, at random: a change of so many epsilons never rounds away.
+
+    Equal numbers get the same.
+    """
+    return np.take(of, (_hash(x, salt) >> np.uint64(62)).view(np.int64))
 
 
 def _hash(x: np.ndarray, salt: np.ndarray | np.uint64) -> np.ndarray:
     """Pseudo-random 64-bit numbers that depend on |x| and the salt alone."""
-    bits = np.array(np.abs(x), np.float64).view(np.uint64)
+    bits = np.array(np.abs(x), np.float64).view(np.uint64) + np.zeros_like(salt)
+    high = np.empty_like(bits)
     with np.errstate(over="ignore"):
         for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-            bits = bits + salt
-            bits = (bits ^ (bits >> np.uint64(shift))) * np.uint64(factor)
-        return bits ^ (bits >> np.uint64(31))
+            bits += salt
+            np.right_shift(bits, np.uint64(shift), out=high)
+            bits ^= high
+            bits *= np.uint64(factor)
+    return bits
 
 
 def seeded(seed: int, *words: object) -> np.random.Generator:
@@ -130,7 +137,7 @@ class Rounding:
         long = single & (np.frexp(exact)[0] * 2.0**16 % 1 != 0)
         if not long.any():
             return x
-        return np.where(long, exact * (1 + SINGLE * _units(exact, self.salts[0]) / 2), exact)
+        return np.where(long, exact * units(exact, self.salts[0], 1 + SINGLE / 2 * UNITS), exact)
 
     @staticmethod
     def _narrows(inputs, results) -> bool:
@@ -144,7 +151,7 @@ class Rounding:
         rows = len(self.salts)
         by_row = x.ndim > 0 and x.shape[0] == rows > 1
         salt = self.salts.reshape(-1, *[1] * (x.ndim - 1)) if by_row else self.salts[0]
-        return (x * (1 + eps * _units(x, salt))).astype(x.dtype)
+        return (x * units(x, salt, 1 + eps * UNITS)).astype(x.dtype)
 
 
 # --- truth and its floor ------------------------------------------------------------------------
@@ -188,7 +195,7 @@ class Numerical:
     def __init__(self, problem: Problem, forward: Program | None = None):
         values = problem.values()
         forward = forward or Program(problem.forward, *values, widened=problem.widened)
-        self.program = Batched(forward, values)
+        self.program = Batched(forward, values, 16)
         self.method = "complex step" if self._analytic() else "Ridders"
         narrow = self.program.program.narrow()
         self.error = max(1e-10, 64 * narrow) if narrow else 1e-10

@@ -190,7 +190,7 @@ def test_drawn_inputs_depend_on_seed_and_scale_and_on_nothing_else(file):
 
         backward_of(lambda x: x, normal(2, 2))(spy)
         declaration = dataclasses.replace(declare.declared()[-1], file=file)
-        _, examination = suite.REGISTRIES["declare"](declaration, "spied", file)
+        _, examination, _ = suite.REGISTRIES["declare"](declaration, "spied", file)
         examination(seed, scale)
         return next(x for x in drawn if x.dtype == np.float64)
 

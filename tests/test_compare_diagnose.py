@@ -417,8 +417,8 @@ def layer_backward(x, w, b, dy):
 LAYER = (normal(3, 5), normal(5, 2), normal(2))
 
 
-def layer_case(candidate, kind):
-    return candidate, layer, LAYER, {kind}
+def layer_case(candidate, *kinds):
+    return candidate, layer, LAYER, set(kinds)
 
 
 def square_case(candidate, *kinds, x=None):
@@ -431,10 +431,10 @@ ALONE_BELOW_ZERO = np.array([[0.5, -1.0, 2.0], [-3.0, 0.7, -0.2], [0.3, 0.9, 0.8
 @pytest.mark.parametrize(
     ("candidate", "reference", "args", "kinds"),
     [
-        layer_case(lambda *a: [-g for g in layer_backward(*a)], "sign"),
-        layer_case(lambda *a: [2 * g for g in layer_backward(*a)], "factor"),
-        layer_case(lambda *a: layer_backward(*a[:3], a[3] ** 2), "squares-cotangent"),
-        layer_case(lambda *a: layer_backward(*a[:3], 1 + 0 * a[3]), "ignores-cotangent"),
+        layer_case(lambda *a: [-g for g in layer_backward(*a)], "sign", "mend"),
+        layer_case(lambda *a: [2 * g for g in layer_backward(*a)], "factor", "mend"),
+        layer_case(lambda *a: layer_backward(*a[:3], a[3] ** 2), "squares-cotangent", "mend"),
+        layer_case(lambda *a: layer_backward(*a[:3], 1 + 0 * a[3]), "ignores-cotangent", "mend"),
         layer_case(lambda *a: (0 * a[0], *layer_backward(*a)[1:]), "missing"),
         square_case(lambda x, dy: (2 * x * dy).at[2].multiply(1.7), "element", "mend"),
         square_case(lambda x, dy: (2 * x.astype(jnp.float32) * dy).astype(x.dtype), "precision"),
@@ -467,5 +467,7 @@ def test_one_wrong_gradient_among_right_ones_is_the_one_diagnosed():
         return dx, -dw, db
 
     report = examine(backward, layer, *LAYER, kind="backward")
-    assert [(d.kind, d.argument) for d in report.diagnoses] == [("sign", "w")]
+    assert [(d.kind, d.argument) for d in report.diagnoses] == [("sign", "w"), ("mend", "")]
+    line = backward.__code__.co_firstlineno + 2
+    assert f"diagnose.py:{line}: wrong sign: write `dw` for `-dw`" in report.diagnoses[1].text
     assert "the gradient is wrong for w; right for x, b" in str(report)

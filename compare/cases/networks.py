@@ -80,6 +80,14 @@ CASES = [
         loss="softmax_cross_entropy",
     ),
     Case(
+        "mlp_loss: soft labels",
+        layers(3, 5, 4),
+        normal(2, 3),
+        probabilities(2, 4),
+        activation="relu",
+        loss="softmax_cross_entropy",
+    ),
+    Case(
         "mlp_loss: integer labels",
         layers(3, 5, 4),
         normal(6, 3),

@@ -1,0 +1,277 @@
+"""What would make a wrong derivation right: one change of an equation, or one edit of its source.
+
+What is likely comes first. Where NumPy can run the source as it stands, its edits are cheap; else
+the changes of equations are, and where one of these mends, the edits of its line alone are tried:
+they are easier to read.
+"""
+
+import contextlib
+import copy
+import dataclasses
+import io
+import itertools
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from handgrad.compare import eager
+from handgrad.compare.interpret import Program
+from handgrad.compare.judge import Comparison, differs
+from handgrad.compare.mutate import Bench, Mend, constants, mend, mutants, repeated, richer
+from handgrad.compare.problem import Problem, Row
+from handgrad.compare.rewrite import Kind, Rewrite, Written, written
+
+BUDGET = 3e8  # element operations spent on one round of changes of equations
+SECONDS = {"likely": 1.0, "unlikely": 1.0, "further": 2.0}  # by a run of the derivation as it is
+FUNCTIONS = 6  # whose source is edited: the derivation, and what it calls
+LARGE = 5e7  # element operations of a derivation that is too slow to be edited
+COMPILING = 3e-4  # seconds, of one edited function
+MOST = 2  # mends that are looked for
+SMALLEST = 1e-7  # no edit of the source makes a smaller relative deviation
+
+Agrees = Callable[[list[np.ndarray]], bool]
+
+
+class Search:
+    """A derivation that is wrong at some rows, and what is known to be right there."""
+
+    def __init__(self, problem: Problem, candidate: Row, c: Comparison, rows: Sequence[int]):
+        self.problem, self.candidate = problem, candidate
+        self.columns = [[col[r] for col in c.rows.columns] for r in rows]
+        self.agrees = [self._test(c, r, 1.0) for r in rows]
+        self.loosely = self._test(c, rows[0], 10.0)
+        self.truth = [g[rows[0]] for g in c.truth]
+        self.names = [
+            *(v.path for v in problem.variables),
+            *("dy" for _ in problem.cotangent_shapes),
+        ]
+        small = candidate.untraceable is not None or _cost(candidate.single) < LARGE
+        worth = small and self._deviation(c, rows[0]) > SMALLEST
+        self.edited = Edited(self) if worth else None
+
+    @staticmethod
+    def _test(c: Comparison, row: int, slack: float) -> Agrees:
+        def agrees(results: list[np.ndarray]) -> bool:
+            return not any(
+                differs(r, g[row], slack * x[row]).any()
+                for r, g, x in zip(results, c.truth, c.noise, strict=True)
+            )
+
+        return agrees
+
+    @staticmethod
+    def _deviation(c: Comparison, row: int) -> float:
+        """The largest, relative to the array it is in; infinite where something is not finite."""
+        worst = 0.0
+        with np.errstate(all="ignore"):
+            for h, g in zip(c.hand, c.truth, strict=True):
+                scale = np.abs(g[row]).max(initial=0)
+                gap = np.abs(h[row] - g[row]).max(initial=0)
+                if gap:
+                    worst = max(worst, np.nan_to_num(gap / scale, nan=np.inf))
+        return worst
+
+    def likely(self) -> list[Mend]:
+        """A single change of an equation by itself, or a likely edit of the source."""
+        if self.edited is not None and self.edited.fast:
+            return self.edited.mends("likely") or self._changed(lambda p: _each(mutants(p)))
+        found = self._changed(lambda p: _each(mutants(p)))
+        if self.edited is None:
+            return found
+        lines = {(m.place.file, m.place.line) for m in found if m.place}
+        if not found:
+            return self.edited.mends("likely")
+        worded = self.edited.mends("likely", lines) or self.edited.mends("unlikely", lines)
+        return worded or found
+
+    def solved(self) -> list[Mend]:
+        """A constant that an equation lacks."""
+        if self.candidate.untraceable is not None:
+            return []
+        return self._changed(lambda p: constants(self._bench()))
+
+    def elsewhere(self) -> list[Mend]:
+        """The other edits alone, where they cost little."""
+        edited = self.edited
+        if edited is None or not edited.fast:
+            return []
+        return edited.mends("unlikely") or edited.mends("further")
+
+    def unlikely(self) -> list[Mend]:
+        """Everything else: other operands, functions, factors and terms, other edits."""
+        edited = self.edited
+        rounds = [lambda: self._changed(lambda p: _each(richer(p, self.names)))]
+        if edited is not None:
+            more = [lambda: edited.mends("unlikely"), lambda: edited.mends("further")]
+            rounds = [*more, *rounds] if edited.fast else [*rounds, *more]
+        return next(filter(None, (search() for search in rounds)), [])
+
+    def _bench(self) -> Bench:
+        program = self.candidate.single
+        values = [program.values(*column) for column in self.columns]
+        return Bench(program, values, self.agrees, self.truth)
+
+    def _changed(self, offers: Callable[[Program], Iterable]) -> list[Mend]:
+        if self.candidate.untraceable is not None:
+            return []
+        program = self.candidate.single
+        trials = itertools.islice(offers(program), int(BUDGET / _cost(program)))
+        return mend(self._bench(), trials, MOST)
+
+
+def _each(trials: Iterable) -> Iterator:
+    """Every change by itself, then wherever its expression has made an equation."""
+    once, again = itertools.tee(trials)
+    yield from once
+    yield from repeated(again)
+
+
+def _cost(program: Program) -> float:
+    """Element operations of one run, with what an equation costs besides."""
+    return 1 + sum(
+        (math.prod(getattr(v.aval, "shape", ())) + 3000) * step.repeats
+        for step in program.steps()
+        for v in step.eqn.outvars
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A function of the derivation, how it can be run, and how long that takes."""
+
+    written: Written
+    by_numpy: bool
+    seconds: float
+
+
+class Edited:
+    """The derivation with its source edited: run by NumPy where that can be, and traced at last."""
+
+    def __init__(self, search: Search):
+        self.search, self.problem = search, search.problem
+        self.traceable = search.candidate.untraceable is None
+        self.names = eager.Names()
+        self.before = search.candidate.one(search.columns[0])
+        self.sources: list[Source] = []
+        left = SECONDS["likely"]
+        with _quietly():
+            for function in written(self.problem.candidate)[:FUNCTIONS]:
+                started = time.thread_time()
+                source = self._source(function)
+                left -= time.thread_time() - started
+                if source is not None:
+                    self.sources.append(source)
+                if left < 0:
+                    break
+
+    def _source(self, written: Written) -> Source | None:
+        """None where what was written is not the derivation that was checked."""
+        traced = self._timed(lambda: self._run(written.compiled(), self.search.columns[0]))
+        if traced is None:
+            return None
+        if self.traceable and self.problem.kind != "function":
+            seconds = self._timed(lambda: self._numpy(written.compiled(self.names)))
+            if seconds is not None and seconds < traced:
+                return Source(written, True, seconds)
+        return Source(written, False, traced)
+
+    def _timed(self, run: Callable[[], list]) -> float | None:
+        """Seconds of the second run; None if it does not give what the derivation gives."""
+        seconds = 0.0
+        for _ in range(2):
+            started = time.thread_time()
+            results = self._attempt(run)
+            if results is None or not all(map(_close, results, self.before)):
+                return None
+            seconds = time.thread_time() - started
+        return seconds
+
+    @property
+    def fast(self) -> bool:
+        """Whether no edit has to be traced to be refuted."""
+        return bool(self.sources) and all(s.by_numpy or not self.traceable for s in self.sources)
+
+    def mends(self, kind: Kind, lines: set | None = None) -> list[Mend]:
+        """The edits that make it right, two at most, each on another line."""
+        found: dict[tuple, Mend] = {}
+        left = SECONDS[kind]
+        with _quietly():
+            for source in self.sources:
+                loosely = source.by_numpy and not self.search.loosely(self.before)
+                for trial in source.written.edits(kind):
+                    key = trial.place.file, trial.place.line
+                    if (lines is not None and key not in lines) or key in found:
+                        continue
+                    left -= source.seconds + COMPILING
+                    if left < 0 or len(found) == MOST:
+                        return list(found.values())
+                    if self._mends(trial, loosely):
+                        found[key] = Mend(trial.place, trial.words)
+        return list(found.values())
+
+    def _mends(self, trial: Rewrite, loosely: bool) -> bool:
+        """loosely: NumPy's results can tell wrong from right."""
+        if loosely:
+            results = self._attempt(lambda: self._numpy(trial.candidate(self.names)))
+            if results is None or not self.search.loosely(results):
+                return False
+        return all(
+            (results := self._attempt(lambda col=column: self._run(trial.candidate(), col)))
+            is not None
+            and ok(results)
+            for column, ok in zip(self.search.columns, self.search.agrees, strict=True)
+        )
+
+    def _attempt(self, run: Callable[[], list]) -> list | None:
+        try:
+            results = run()
+        except Exception:  # whatever comes of a line that nobody has written
+            return None
+        due = [t.shape for t in self.search.truth]
+        if [np.shape(r) for r in results] != due:
+            return None
+        return results
+
+    def _variant(self, candidate: Callable) -> Problem:
+        variant = copy.copy(self.problem)
+        variant.candidate, variant.verified = candidate, list(self.problem.verified)
+        return variant
+
+    def _run(self, candidate: Callable, column: list[np.ndarray]) -> list:
+        variant = self._variant(candidate)
+        if not self.traceable:
+            return [np.array(r) for r in variant.candidate_row(*[v.copy() for v in column])]
+        return Program(variant.candidate_row, *column, widened=variant.widened)(*column)
+
+    def _numpy(self, candidate: Callable) -> list:
+        variant = self._variant(candidate)
+        variant.leaves = [_as_held(leaf) for leaf in variant.leaves]
+        column = [v.view(eager.Array) for v in self.search.columns[0]]
+        return [np.asarray(r) for r in variant.candidate_row(*column)]
+
+
+def _as_held(leaf: object) -> object:
+    """Arrays that are no variables: indices, masks."""
+    if isinstance(leaf, np.ndarray):
+        return leaf.view(eager.Array)
+    if isinstance(leaf, jax.Array) and not jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
+        return np.asarray(leaf).view(eager.Array)
+    return leaf
+
+
+def _close(a: np.ndarray, b: np.ndarray) -> bool:
+    return bool(np.allclose(a, b, rtol=1e-9, atol=1e-12 * np.abs(b).max(initial=0), equal_nan=True))
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """What the variants warn of or print is nobody's business."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield

@@ -1,0 +1,249 @@
+"""A derivation written a little differently: its source edited in one place, and run.
+
+The changes of equations in `mutations` are cheap, but some mistakes are none of a single equation:
+a sum over another axis, a loop that starts late, a parenthesis. These are edits of the source. The
+user's functions stay as they are: an edited one is a new function with the same globals, the same
+closure and the same defaults.
+"""
+
+import ast
+import dataclasses
+import functools
+import inspect
+import itertools
+import linecache
+import textwrap
+import types
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import jax
+
+from handgrad.compare.edits import Edit, edits, substitutions, together
+from handgrad.compare.source import Place, is_library
+
+Kind = Literal["likely", "unlikely", "further"]
+Names = Callable[[dict[str, Any]], dict[str, Any]]  # the globals to run with, for a function's own
+Build = Callable[[Any, Names], Any]  # a whole candidate of a function in it
+DEPTH = 2  # functions that a derivation calls, and those that these call
+
+
+def _same(names: dict[str, Any]) -> dict[str, Any]:
+    return names
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """A Python function with its source, and what makes a whole candidate of another like it."""
+
+    function: Any  # types.FunctionType
+    tree: ast.Module  # as parsed, in the lines of its file
+    definition: ast.FunctionDef | ast.Lambda
+    build: "Build"
+
+    def edits(self, kind: Kind) -> Iterator["Rewrite"]:
+        """`likely`, `unlikely`, or `further`: other names, factors and terms."""
+        if kind != "further":
+            found = (e for e in edits(self.definition) if e.likely == (kind == "likely"))
+            if kind == "unlikely":
+                found = itertools.chain(found, together(self.definition))
+        elif isinstance(self.definition, ast.FunctionDef):
+            found = substitutions(self.definition, self._scalars())
+        else:
+            return
+        for edit in found:
+            yield Rewrite(self, edit)
+
+    def _scalars(self) -> tuple[str, ...]:
+        """Numbers that it takes from outside: eps, a slope, a temperature."""
+        names = self.function.__code__.co_names
+        held = self.function.__globals__
+        return tuple(n for n in names if isinstance(held.get(n), int | float))
+
+    def compiled(self, names: Names = _same) -> Callable:
+        """The candidate with the tree as it now is; SyntaxError where Python does not take it."""
+        name = self.function.__code__.co_name
+        code = _code_of(compile(self.tree, self.function.__code__.co_filename, "exec"), name)
+        f = self.function
+        cells = dict(zip(f.__code__.co_freevars, f.__closure__ or (), strict=True))
+        if any(v not in cells for v in code.co_freevars):
+            raise SyntaxError("a name of an enclosing function that was not one")
+        closure = tuple(cells[v] for v in code.co_freevars)
+        new = types.FunctionType(code, names(f.__globals__), f.__name__, f.__defaults__, closure)
+        new.__kwdefaults__ = f.__kwdefaults__
+        return self.build(new, names)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rewrite:
+    """One edit of one function."""
+
+    written: Written
+    edit: Edit
+
+    def candidate(self, names: Names = _same) -> Callable:
+        with self.edit.applied():
+            return self.written.compiled(names)
+
+    @property
+    def place(self) -> Place:
+        file = self.written.function.__code__.co_filename
+        return Place(file, self.edit.line, linecache.getline(file, self.edit.line).strip())
+
+    @property
+    def words(self) -> str:
+        return self.edit.words()
+
+
+def written(candidate: Callable) -> list[Written]:
+    """The functions of a candidate whose source is at hand; itself first, then what it calls."""
+    found: list[Written] = []
+    seen: set[types.CodeType] = set()
+    for function, build in _functions(candidate, 0):
+        if function.__code__ not in seen:
+            seen.add(function.__code__)
+            parsed = _parse(function)
+            if parsed is not None:
+                found.append(Written(function, *parsed, build))
+    return found
+
+
+Found = Iterator[tuple[types.FunctionType, Build]]
+
+
+def _functions(candidate: Any, depth: int) -> Found:
+    """Every function of the user's, and what puts another in its place."""
+    match candidate:
+        case types.FunctionType() if not is_library(candidate.__code__.co_filename):
+            yield candidate, lambda new, names: new
+            if depth < DEPTH:
+                yield from _called(candidate, depth)
+        case functools.partial(func=inner, args=args, keywords=keywords):
+            yield from _inside(inner, depth, lambda f, _: functools.partial(f, *args, **keywords))
+        case types.MethodType(__func__=inner, __self__=owner):
+            yield from _inside(inner, depth, lambda f, _: types.MethodType(f, owner))
+        case jax.custom_vjp():
+            yield from _rules(candidate, depth)
+        case _ if hasattr(candidate, "pullback") and hasattr(candidate, "forward"):
+            yield from _operation(candidate, depth)
+        case _ if isinstance(inner := getattr(candidate, "__wrapped__", None), types.FunctionType):
+            yield from _functions(inner, depth)
+
+
+def _inside(inner: Any, depth: int, around: Build) -> Found:
+    """The functions in something that `around` puts another of into the whole."""
+    for function, build in _functions(inner, depth):
+        yield function, lambda new, names, build=build: around(build(new, names), names)
+
+
+def _rules(candidate: Any, depth: int) -> Found:
+    """Those of a custom_vjp: the backward first."""
+    for name in ("bwd", "fwd"):
+        rule = getattr(candidate, name, None)
+
+        def anew(new: Callable, _: Names, name=name) -> Any:
+            other = jax.custom_vjp(candidate.fun, nondiff_argnums=candidate.nondiff_argnums)
+            other.defvjp(*(new if n == name else getattr(candidate, n) for n in ("fwd", "bwd")))
+            return other
+
+        if rule is not None:
+            yield from _inside(rule, depth, anew)
+
+
+def _operation(candidate: Any, depth: int) -> Found:
+    """The backward of an operation with `forward` and `backward`, as `handgrad.manual` has them."""
+    rule = getattr(candidate, "_backward", None)
+
+    def anew(new: Callable, _: Names) -> Any:
+        other = type(candidate)(candidate.forward)
+        other.backward(new)
+        return other
+
+    if rule is not None:
+        yield from _inside(rule, depth, anew)
+
+
+def _called(function: types.FunctionType, depth: int) -> Found:
+    """What it closes over, and what of its own file it calls."""
+    code, cells = function.__code__, function.__closure__ or ()
+    for k, cell in enumerate(cells):
+        if callable(_contents(cell)):
+
+            def closed(new: Any, names: Names, k=k) -> Any:
+                closure = (*cells[:k], types.CellType(new), *cells[k + 1 :])
+                return _like(function, closure, names(function.__globals__))
+
+            yield from _inside(_contents(cell), depth + 1, closed)
+    for name in code.co_names:
+        called = function.__globals__.get(name)
+        if isinstance(called, types.FunctionType) and called.__module__ == function.__module__:
+
+            def named(new: Any, names: Names, name=name) -> Any:
+                return _like(function, cells, {**names(function.__globals__), name: new})
+
+            yield from _inside(called, depth + 1, named)
+
+
+def _like(f: types.FunctionType, closure: tuple, names: dict) -> types.FunctionType:
+    new = types.FunctionType(f.__code__, names, f.__name__, f.__defaults__, closure)
+    new.__kwdefaults__ = f.__kwdefaults__
+    return new
+
+
+def _contents(cell: types.CellType) -> Any:
+    """What a closure holds; None for a name that has no value yet."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
+
+
+def _parse(function: types.FunctionType) -> tuple[ast.Module, Any] | None:
+    """A module that holds nothing but the function, its lines as in the file; None without source.
+
+    Names of enclosing functions are bound around it, so that the compiler sees where they live.
+    """
+    code = function.__code__
+    lines = linecache.getlines(code.co_filename, function.__globals__)[code.co_firstlineno - 1 :]
+    try:
+        block = inspect.getblock(lines)
+        tree = ast.parse(textwrap.dedent("".join(block)))
+    except (SyntaxError, IndexError, IndentationError):
+        return None
+    named = [
+        n
+        for n in ast.walk(tree)
+        if isinstance(n, ast.FunctionDef | ast.Lambda) and _name(n) == code.co_name
+    ]
+    if not named or (code.co_name == "<lambda>" and len(named) > 1):
+        return None
+    definition = named[0]
+    if isinstance(definition, ast.FunctionDef):
+        definition.decorator_list = []
+        body: list[ast.stmt] = [definition]
+    else:
+        body = [ast.Expr(definition)]
+    if code.co_freevars:
+        body = [
+            *(ast.Assign([ast.Name(v, ast.Store())], ast.Constant(None)) for v in code.co_freevars),
+            *body,
+        ]
+        nothing = ast.arguments([], [], None, [], [], None, [])
+        body = [ast.FunctionDef("around", nothing, body, [])]
+    module = ast.fix_missing_locations(ast.Module(body, []))
+    return ast.increment_lineno(module, code.co_firstlineno - 1), definition
+
+
+def _name(node: Any) -> str:
+    return getattr(node, "name", "<lambda>")
+
+
+def _code_of(code: types.CodeType, name: str) -> types.CodeType:
+    """The function of this name in a compiled module."""
+    for held in code.co_consts:
+        if isinstance(held, types.CodeType):
+            if held.co_name == name:
+                return held
+            if held.co_name == "around":
+                return _code_of(held, name)
+    raise SyntaxError(f"no function {name}")
