@@ -10,7 +10,7 @@ __all__ = ["PLATFORMS", "first", "on"]
 PLATFORMS = ("cpu", "gpu", "tpu")
 
 
-def first(platform: str) -> jax.Device:
+def first(platform: str) -> Any:
     """The first device of a platform; a ValueError that names those that are here, if it is not."""
     if platform not in PLATFORMS:
         raise ValueError(f"the platform is {platform!r}; it must be one of: {', '.join(PLATFORMS)}")
@@ -25,7 +25,7 @@ def first(platform: str) -> jax.Device:
         ) from None
 
 
-def on(device: jax.Device | None) -> Any:
+def on(device: Any) -> Any:
     """A context in which JAX computes on a device; None leaves it where it is."""
     return contextlib.nullcontext() if device is None else jax.default_device(device)
 

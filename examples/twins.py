@@ -80,7 +80,8 @@ def train(
             trained[i], loss = step(trained[i], batch)
             losses[i].append(loss)
         advance()
-    return Curves(*(np.asarray(curve) for curve in losses), trained[0][0])
+    curve, twin, moved = (np.asarray(values) for values in losses)
+    return Curves(curve, twin, moved, trained[0][0])
 
 
 def one_ulp_away(params: Any, key: jax.Array) -> Any:
