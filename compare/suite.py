@@ -248,7 +248,7 @@ def _in_sources() -> Found:
     return found
 
 
-def _examine_derivation(d: Any, seed: int, scale: float, platform: str | None) -> Verdict:
+def _examine_derivation(d: Any, seed: int, scale: float, platform: str | None = None) -> Verdict:
     from handgrad.compare.derivation import examine_derivation
 
     report = examine_derivation(d, seed)
@@ -362,12 +362,13 @@ def _a_function(d: declare.Declaration, name: str, path: str) -> Adapted:
     case.topic = os.path.basename(path)
     options: dict[str, Any] = {"kind": d.kind, "argnums": d.argnums, "name": name}
 
-    def examination(seed: int, scale: float, platform: str | None) -> Verdict:
+    def examination(seed: int, scale: float, platform: str | None = None) -> Verdict:
         from handgrad.compare.check import examine
 
         args = case.draw(seed, scale)
-        options["platform"] = platform
-        return _verdict(examine(d.candidate, d.reference, *args, seed=seed, **options))
+        return _verdict(
+            examine(d.candidate, d.reference, *args, seed=seed, platform=platform, **options)
+        )
 
     def measurement(seed: int, scale: float) -> "Coverage":
         from handgrad.compare.coverage import coverage

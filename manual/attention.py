@@ -157,7 +157,8 @@ def check_heads(name: str, heads: int, groups: int) -> None:
 def _read(q, k, v, seen, scale):
     """What every query reads, and its weights: both in float32 at least."""
     q, k, v = widen(q), widen(k), widen(v)
-    scores = scale * (q @ _t(k))  # (*batch, queries, keys)
+    # q is scaled, not the scores: fused with − peak, a scaled score would be rounded otherwise
+    scores = (scale * q) @ _t(k)  # (*batch, queries, keys)
     least = jnp.finfo(scores.dtype).min
     if seen is not None:
         scores = jnp.where(jnp.broadcast_to(seen, scores.shape), scores, least)
