@@ -89,6 +89,18 @@ def _holding(function: Callable) -> Callable:
     return lambda *args, **kwargs: _held(function(*args, **kwargs))
 
 
+def _either(mine: Callable, theirs: Callable) -> Callable:
+    """NumPy's function, or JAX's where that has other arguments."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return mine(*args, **kwargs)
+        except TypeError:
+            return theirs(*args, **kwargs)
+
+    return run
+
+
 class _Module:
     """A module: what stands here, else NumPy's function of that name, else JAX's."""
 
@@ -104,7 +116,7 @@ class _Module:
             if isinstance(theirs, types.ModuleType):
                 found = _Module(theirs, {}, mine)
             elif callable(theirs) and not isinstance(theirs, type):
-                found = _holding(mine if callable(mine) else theirs)
+                found = _holding(_either(mine, theirs) if callable(mine) else theirs)
         setattr(self, name, found)
         return found
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from handgrad.compare.slips import SLIPS
-from handgrad.compare.slips_of_calls import MODULES, Site
+from handgrad.compare.slips_of_calls import MODULES, Offers, Site
 
 LONGEST = 90  # characters of an expression that is quoted whole
 
@@ -178,57 +178,97 @@ def _above(edit: Edit) -> list[int]:
 
 def substitutions(tree: ast.FunctionDef, outer: tuple[str, ...] = ()) -> Iterator[Edit]:
     """The others: another name for a name, a factor or a term that an expression lacks."""
-    values = [*dict.fromkeys((*_values(tree), *outer))]
-    for site in sites(tree):
-        node = site.node
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in values:
-            for name in values:
-                if name != node.id:
-                    yield Edit("wrong operand", site, ast.Name(name, ast.Load()))
-    for site in sites(tree):
-        if isinstance(site.node, ast.Name) and site.node.id in values and _arithmetic(site):
-            for name in values if isinstance(site.node.ctx, ast.Load) else ():
-                other = ast.Name(name, ast.Load())
-                yield Edit("a factor left out", site, ast.BinOp(other, ast.Mult(), site.node))
-                yield Edit("a factor left out", site, ast.BinOp(other, ast.MatMult(), site.node))
-                yield Edit("a factor left out", site, ast.BinOp(site.node, ast.MatMult(), other))
-                column = ast.parse(f"{name}[:, None]", mode="eval").body
-                yield Edit("a factor left out", site, ast.BinOp(column, ast.Mult(), site.node))
-                if _MASK.search(name):
-                    for form in ("jnp.where(v > 0, e, -1e30)", "jnp.where(v > 0, e, 0.0)"):
-                        masked: Any = ast.parse(form.replace("v", name), mode="eval").body
-                        masked.args[1] = site.node
-                        yield Edit("a mask left out", site, masked)
-        if isinstance(site.node, _WHOLE) and _arithmetic(site):
-            for name in values:
-                other = ast.Name(name, ast.Load())
-                yield Edit("a factor left out", site, ast.BinOp(site.node, ast.Mult(), other))
-                yield Edit("a factor too many", site, ast.BinOp(site.node, ast.Div(), other))
-                yield Edit("a term left out", site, ast.BinOp(site.node, ast.Add(), other))
-                yield Edit("a term left out", site, ast.BinOp(site.node, ast.Sub(), other))
-    for site in sites(tree):
-        named = isinstance(site.node, ast.Name) and isinstance(site.node.ctx, ast.Load)
-        if named and site.node.id in values and _arithmetic(site):
-            for form, name in itertools.product(_SLOPES, values):
-                if name != site.node.id:
-                    slope = ast.parse(form.replace("v", name), mode="eval").body
-                    new = ast.BinOp(site.node, ast.Mult(), slope)
-                    yield Edit("a factor left out", site, new)
+    everywhere = [site for site in sites(tree) if _known(site, _values(tree, outer))]
+    for offers in (_other_names, _factors, _terms, _slopes, _matrices):
+        for site in everywhere:
+            inside = [p for p in site.parents if isinstance(p, ast.FunctionDef)]
+            for cause, new in offers(site, _values(inside[-1] if inside else tree, outer)):
+                yield Edit(cause, site, new)
+
+
+def _known(site: Site, values: list[str]) -> bool:
+    node = site.node
+    if isinstance(node, ast.Name):
+        return isinstance(node.ctx, ast.Load) and node.id in values
+    return isinstance(node, _WHOLE)
+
+
+def _name(name: str) -> ast.Name:
+    return ast.Name(name, ast.Load())
+
+
+def _other_names(site: Site, values: list[str]) -> Offers:
+    if isinstance(site.node, ast.Name):
+        for name in values:
+            if name != site.node.id:
+                yield "wrong operand", _name(name)
+
+
+def _factors(site: Site, values: list[str]) -> Offers:
+    if _arithmetic(site):
+        for name in values:
+            yield "a factor left out", ast.BinOp(_name(name), ast.Mult(), site.node)
+            if not isinstance(site.node, ast.Name):
+                yield "a factor too many", ast.BinOp(site.node, ast.Div(), _name(name))
+
+
+def _terms(site: Site, values: list[str]) -> Offers:
+    if _arithmetic(site) and not isinstance(site.node, ast.Name):
+        for name in values:
+            yield "a term left out", ast.BinOp(site.node, ast.Add(), _name(name))
+            yield "a term left out", ast.BinOp(site.node, ast.Sub(), _name(name))
+    elif _arithmetic(site):
+        for name in values:
+            if name != site.node.id:
+                yield "a term left out", ast.BinOp(_name(name), ast.Add(), site.node)
+
+
+def _slopes(site: Site, values: list[str]) -> Offers:
+    if not _arithmetic(site):
+        return
+    for form in _SLOPES if isinstance(site.node, ast.Name) else _SLOPES[:5]:
+        for name in values:
+            if not isinstance(site.node, ast.Name) or name != site.node.id:
+                slope = ast.parse(form.replace("v", name), mode="eval").body
+                yield "a factor left out", ast.BinOp(site.node, ast.Mult(), slope)
+
+
+def _matrices(site: Site, values: list[str]) -> Offers:
+    if not _arithmetic(site):
+        return
+    for name in values:
+        other = _name(name)
+        for factor in (other, ast.Attribute(other, "T", ast.Load())):
+            yield "a factor left out", ast.BinOp(factor, ast.MatMult(), site.node)
+            yield "a factor left out", ast.BinOp(site.node, ast.MatMult(), factor)
+        column = ast.parse(f"{name}[:, None]", mode="eval").body
+        yield "a factor left out", ast.BinOp(column, ast.Mult(), site.node)
+        for form in ("jnp.where(v > 0, e, -1e30)", "jnp.where(v > 0, e, 0.0)"):
+            if _MASK.search(name):
+                masked: Any = ast.parse(form.replace("v", name), mode="eval").body
+                masked.args[1] = site.node
+                yield "a mask left out", masked
+    if isinstance(site.node, ast.Name):
+        whole = ast.BinOp(site.node, ast.Add(), ast.Attribute(site.node, "T", ast.Load()))
+        yield "not symmetrised", ast.BinOp(whole, ast.Div(), ast.Constant(2))
 
 
 # What the chain rule leaves behind a nonlinearity.
 _MASK = re.compile("mask|keep|kept|valid|allow|causal|seen|drop")
-_SLOPES = ("(1 - v)", "(1 - v**2)", "(v * (1 - v))", "(v > 0)", "(v > 0)[:, None]", "jnp.sign(v)")
+_SLOPES = (
+    "(1 - v)", "(1 - v**2)", "(v * (1 - v))", "(v > 0)", "v.sum(-1, keepdims=True)",
+    "(v > 0)[:, None]", "jnp.sign(v)",
+)  # fmt: skip
 
 
-def _values(tree: ast.FunctionDef) -> list[str]:
-    """The arguments and local variables, inner functions apart."""
+def _values(tree: ast.FunctionDef, outer: tuple[str, ...]) -> list[str]:
+    """The arguments and local variables, inner functions apart; and numbers from outside."""
     inner = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
     arguments = [a.arg for n in ast.walk(tree) if isinstance(n, ast.arguments) for a in n.args]
     stored = [
         n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
     ]
-    return [name for name in dict.fromkeys([*arguments, *stored]) if name not in inner]
+    return [n for n in dict.fromkeys([*arguments, *stored, *outer]) if n not in inner]
 
 
 def _documentation(site: Site) -> bool:

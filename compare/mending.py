@@ -22,12 +22,13 @@ import numpy as np
 from handgrad.compare import eager
 from handgrad.compare.interpret import Program
 from handgrad.compare.judge import Comparison, differs
-from handgrad.compare.mutate import Bench, Mend, constants, mend, mutants, repeated, richer
+from handgrad.compare.mutate import Bench, Mend, Mutant, constants, mend, mutants, repeated, richer
 from handgrad.compare.problem import Problem, Row
 from handgrad.compare.rewrite import Kind, Rewrite, Written, written
 
-BUDGET = 3e8  # element operations spent on one round of changes of equations
-SECONDS = {"likely": 1.0, "unlikely": 1.0, "further": 2.0}  # by a run of the derivation as it is
+BUDGET = 5e8  # element operations spent on one round of changes of equations
+SECONDS = {"likely": 3.0, "unlikely": 1.5, "further": 3.0}  # by a run of the derivation as it is
+LOOKED_AT = 1e4  # element operations that the smallest change costs
 FUNCTIONS = 6  # whose source is edited: the derivation, and what it calls
 LARGE = 5e7  # element operations of a derivation that is too slow to be edited
 COMPILING = 3e-4  # seconds, of one edited function
@@ -50,7 +51,7 @@ class Search:
             *(v.path for v in problem.variables),
             *("dy" for _ in problem.cotangent_shapes),
         ]
-        small = candidate.untraceable is not None or _cost(candidate.single) < LARGE
+        small = candidate.untraceable is not None or _costs(candidate.single)[0] < LARGE
         worth = small and self._deviation(c, rows[0]) > SMALLEST
         self.edited = Edited(self) if worth else None
 
@@ -119,9 +120,17 @@ class Search:
     def _changed(self, offers: Callable[[Program], Iterable]) -> list[Mend]:
         if self.candidate.untraceable is not None:
             return []
-        program = self.candidate.single
-        trials = itertools.islice(offers(program), int(BUDGET / _cost(program)))
-        return mend(self._bench(), trials, MOST)
+        return mend(self._bench(), self._afforded(offers(self.candidate.single)), MOST)
+
+    def _afforded(self, trials: Iterable[Mutant]) -> Iterator[Mutant]:
+        """As many as the budget allows: of each, what follows from it is computed anew."""
+        costs = _costs(self.candidate.single)
+        left = BUDGET
+        for trial in trials:
+            left -= costs[min(trial.at, default=0)] + LOOKED_AT
+            if left < 0:
+                return
+            yield trial
 
 
 def _each(trials: Iterable) -> Iterator:
@@ -131,13 +140,14 @@ def _each(trials: Iterable) -> Iterator:
     yield from repeated(again)
 
 
-def _cost(program: Program) -> float:
-    """Element operations of one run, with what an equation costs besides."""
-    return 1 + sum(
-        (math.prod(getattr(v.aval, "shape", ())) + 3000) * step.repeats
+def _costs(program: Program) -> list[float]:
+    """Element operations from each equation on to the end, with what one costs besides."""
+    each = [
+        sum((math.prod(getattr(v.aval, "shape", ())) + 3000) * step.repeats for v in outvars)
         for step in program.steps()
-        for v in step.eqn.outvars
-    )
+        for outvars in [step.eqn.outvars]
+    ]
+    return [*itertools.accumulate(reversed(each))][::-1] or [0.0]
 
 
 @dataclasses.dataclass(frozen=True)

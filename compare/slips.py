@@ -18,6 +18,7 @@ from handgrad.compare.slips_of_calls import (
     is_at,
     minus,
     of_call,
+    turned,
 )
 
 
@@ -54,24 +55,17 @@ def _binary(site: Site) -> Offers:
         case ast.Pow():
             yield "wrong power", left
         case ast.MatMult():
-            yield "transposed", other(ast.MatMult(), _turned(left))
-            yield "transposed", other(ast.MatMult(), left, _turned(right))
+            yield "transposed", other(ast.MatMult(), turned(left))
+            yield "transposed", other(ast.MatMult(), left, turned(right))
             yield "transposed", other(ast.MatMult(), right, left)
-            yield "transposed", other(ast.MatMult(), _turned(right), _turned(left))
-            yield "transposed", other(ast.MatMult(), _turned(right), left)
-            yield "transposed", other(ast.MatMult(), right, _turned(left))
-            yield "transposed", _turned(node)
-            for a, b in ((left, _turned(right)), (_turned(left), right)):
-                yield "transposed", _turned(other(ast.MatMult(), a, b))
+            yield "transposed", other(ast.MatMult(), turned(right), turned(left))
+            yield "transposed", other(ast.MatMult(), turned(right), left)
+            yield "transposed", other(ast.MatMult(), right, turned(left))
+            yield "transposed", turned(node)
+            for a, b in ((left, turned(right)), (turned(left), right)):
+                yield "transposed", turned(other(ast.MatMult(), a, b))
     yield from _regrouped(node)
     yield from _broadcast(node)
-
-
-def _turned(node: Any) -> Any:
-    """The transpose, by taking an .T away or by adding one."""
-    if isinstance(node, ast.Attribute) and node.attr in ("T", "mT"):
-        return node.value
-    return ast.Attribute(node, "T", ast.Load())
 
 
 def _regrouped(node: ast.BinOp) -> Offers:
@@ -281,7 +275,7 @@ def _axes(numbers: list[int]) -> Offers:
     """One number fewer, one more: a tuple of axes may have any length."""
     for k in range(len(numbers)):
         yield "wrong axis", _numbers(numbers[:k] + numbers[k + 1 :])
-    for n in (0, 1, 2, 3):
+    for n in range(6):
         if n not in numbers:
             yield "wrong axis", _numbers(sorted([*numbers, n]))
 

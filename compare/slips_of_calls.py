@@ -34,6 +34,13 @@ def minus(node: Any) -> ast.UnaryOp:
     return ast.UnaryOp(ast.USub(), node)
 
 
+def turned(node: Any) -> Any:
+    """The transpose, by taking an .T away or by adding one."""
+    if isinstance(node, ast.Attribute) and node.attr in ("T", "mT"):
+        return node.value
+    return ast.Attribute(node, "T", ast.Load())
+
+
 def calls(node: Any) -> Iterator[tuple[Any, Any]]:
     """The function applied to one value, and the value; for f(a) ** p and f(a)[i] too."""
     match node:
@@ -80,6 +87,10 @@ BY_AXIS = {
 }  # fmt: skip
 REDUCING = {"sum", "mean", "max", "min", "var", "std", "prod", "norm", "logsumexp"}
 _MIXING = {"where", "select", "select_n"}
+_MATRICES = {
+    "solve", "inv", "cholesky", "outer", "dot", "matmul", "solve_triangular", "cho_solve", "det",
+    "slogdet", "triangular_solve", "tril", "triu", "einsum", "tensordot", "vdot", "inner",
+}  # fmt: skip
 _ORDERED = {
     "reshape", "transpose", "moveaxis", "swapaxes", "permute_dims", "outer", "dot", "matmul",
     "tensordot", "stack", "concatenate", "hstack", "einsum", "solve", "divide", "subtract",
@@ -107,10 +118,12 @@ def of_call(site: Site) -> Offers:
             apart = ast.BinOp(call(held.left), held.op, held.right)
             yield "a term or factor on the wrong side of a parenthesis", apart
     yield from _of_axis(name, node, method, anew)
+    for k, arg in enumerate(args if name in _MATRICES else ()):
+        yield "transposed", anew([*args[:k], turned(arg), *args[k + 1 :]])
     back = ast.Slice(None, None, minus(ast.Constant(1)))
     for k, arg in enumerate(args if "conv" in name or "correlate" in name else ()):
-        for turned in (back, ast.Tuple([back, back], ast.Load())):
-            flipped = ast.Subscript(arg, turned, ast.Load())
+        for index in (back, ast.Tuple([back, back], ast.Load())):
+            flipped = ast.Subscript(arg, index, ast.Load())
             yield "not reversed", anew([*args[:k], flipped, *args[k + 1 :]])
     if name == "tile" and len(args) == 2 and isinstance(args[1], ast.Tuple) and not method:
         yield "whole blocks repeated for single elements", _repeats(func, args)
