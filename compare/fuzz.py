@@ -236,7 +236,7 @@ class _Brief(Examination):
 
     explains = False
 
-    def _start(self, cotangents: list) -> None:
+    def _start(self, cotangents: list, precision: str | None = None) -> None:
         return None
 
 
