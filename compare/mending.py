@@ -143,7 +143,7 @@ def _each(trials: Iterable) -> Iterator:
 def _costs(program: Program) -> list[float]:
     """Element operations from each equation on to the end, with what one costs besides."""
     each = [
-        sum((math.prod(getattr(v.aval, "shape", ())) + 3000) * step.repeats for v in outvars)
+        1.0 * sum((math.prod(getattr(v.aval, "shape", ())) + 3000) * step.repeats for v in outvars)
         for step in program.steps()
         for outvars in [step.eqn.outvars]
     ]
