@@ -142,7 +142,7 @@ def _each(trials: Iterable) -> Iterator:
 
 def _costs(program: Program) -> list[float]:
     """Element operations from each equation on to the end, with what one costs besides."""
-    each = [
+    each: list[float] = [
         sum((math.prod(getattr(v.aval, "shape", ())) + 3000) * step.repeats for v in outvars)
         for step in program.steps()
         for outvars in [step.eqn.outvars]
