@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 try:
     corpus = importlib.import_module("corpus")
     proof = importlib.import_module("corpus.proof")
+    detect = importlib.import_module("detect")
 finally:
     sys.path.pop(0)
 
@@ -129,3 +130,37 @@ def test_a_line_is_the_line_of_the_mistake():
 def original(entry):
     """The file of the family that the backward was edited from."""
     return sys.modules[entry.backward.__globals__["__name__"]].__file__
+
+
+def entry(category, line=True):
+    return next(e for e in ENTRIES if e.category == category and (e.line is not None) == line)
+
+
+def test_a_cause_counts_as_named_only_in_words_of_its_own():
+    assert set(detect.CAUSES) == set(corpus.MISTAKES)
+    sign = entry("sign")
+    file = sign.backward.__code__.co_filename
+    named = f"mend: {file}:{sign.line}: halve `x`, and it is right"
+    elsewhere = f"mend: {file}:{sign.line + 1}: halve `x`, and it is right"
+    assert detect.line_named(sign, named)
+    assert not detect.category_named(sign, named)
+    assert not detect.cause_named(sign, elsewhere)
+    assert not detect.cause_named(sign, f"region: at {file}:{sign.line}: the wrong sign")
+    assert not detect.cause_named(sign, "")
+    assert detect.category_named(sign, f"mend: {file}:1: wrong sign: write `x` for `-x`")
+    assert detect.category_named(sign, "sign: the gradient of x has the wrong sign")
+    assert not detect.category_named(entry("transposed"), "sign: it has the wrong sign")
+
+
+def test_no_single_explanation_names_every_cause():
+    """The words are not so wide that one sentence would do for most mistakes."""
+    sentences = (
+        "wrong sign: write `x` for `-x`", "a factor left out: write `a * b` for `a`",
+        "wrong operand: write `a` for `b`", "order exchanged: write `f(b, a)` for `f(a, b)`",
+        "a term left out: write `a + b` for `a`", "wrong axis: write `x.sum(0)` for `x.sum(1)`",
+    )  # fmt: skip
+    for sentence in sentences:
+        alike = [c for c in corpus.MISTAKES if detect.category_named(
+            next(e for e in ENTRIES if e.category == c), f"mend: a.py:1: {sentence}"
+        )]  # fmt: skip
+        assert len(alike) <= 6, (sentence, alike)
