@@ -92,7 +92,8 @@ def test_derivatives_agree_with_autodiff_in_float64(case):
 def test_errors_in_narrow_dtypes_are_no_larger_than_those_of_autodiff(case):
     """Float64 is the truth, on inputs rounded first; up to twice autodiff's error plus one ulp.
 
-    Both are the largest of five draws: of one, autodiff's own error may be zero by luck.
+    Both are root mean squares over draws: of one, autodiff's own error may be zero by luck, and
+    that of a whole network is a matter of what cancels.
     """
     f, g = both(case)
 
@@ -103,7 +104,7 @@ def test_errors_in_narrow_dtypes_are_no_larger_than_those_of_autodiff(case):
 
     for dtype in (jnp.float16, jnp.bfloat16, jnp.float32):
         errors = []  # by draw and leaf, in ulps: by hand, by autodiff
-        for seed in range(2, 7):
+        for seed in range(2, 18):
             args = cast(case.draw(seed), dtype)
             dy = like(jax.eval_shape(f, *args), np.random.default_rng(seed))
             ours, autodiff = run(args, dy)
@@ -111,7 +112,7 @@ def test_errors_in_narrow_dtypes_are_no_larger_than_those_of_autodiff(case):
                 _, truth = run(*cast(jax.tree.map(np.asarray, (args, dy)), jnp.float64))
             leaves = zip(*map(jax.tree.leaves, (ours, autodiff, truth)), strict=True)
             errors.append([ulps(dtype, *leaf) for leaf in leaves])
-        by_hand, by_autodiff = np.max(errors, 0).T
+        by_hand, by_autodiff = np.sqrt(np.mean(np.square(errors), 0)).T
         assert (by_hand <= 2 * by_autodiff + 1).all(), (by_hand, by_autodiff)
 
 

@@ -128,7 +128,8 @@ def test_it_works_from_another_folder(editable, wheel, source, environment, tmp_
 # --- what is declared ----------------------------------------------------------------------------
 
 DISTRIBUTION = {"sklearn": "scikit-learn", "_pytest": "pytest"}
-OWN = {"handgrad", "corpus", "conftest", "tasks_of_a_test"}  # the last is written by a test
+OWN = {"handgrad", "corpus", "tasks_of_a_test"}  # the last is written by a test
+OWN |= {path.stem for folder in ("tests", "examples") for path in (ROOT / folder).glob("*.py")}
 
 
 def declared(*extras: str) -> set[str]:
@@ -166,7 +167,7 @@ def imported(folder: str) -> dict[str, str]:
         ("manual", []),
         ("reference", []),
         ("compare", ["plots", "test"]),  # imported where they are used: plots, the plugin
-        ("examples", ["examples"]),
+        ("examples", ["examples", "models"]),
         ("tests", ["test", "peers"]),
         ("benchmarks", ["test", "peers"]),
     ],
