@@ -188,6 +188,10 @@ def unary():
         expm1=lax.expm1, square=lax.square, logistic=lax.logistic, erf=lax.erf, erfc=lax.erfc,
         cbrt=lax.cbrt, abs=lax.abs,
     )  # fmt: skip
+    if hasattr(lax, "one_minus_square"):  # from JAX 0.12 on
+        smooth |= {"polynomial": lambda x: lax.polynomial(x, (1.0, 0.5, 0.25))}
+        yield elementwise("one_minus_square", lax.one_minus_square, UNIT, ulps=64)
+        yield elementwise("log2", lax.log2, POSITIVE, ulps=64)
     for name, function in smooth.items():
         yield elementwise(name, function, SPREAD, ulps=64)
     # 1 - tanh² and x² - 1 cancel: a unit in the last place of tanh(5.3) is 10⁴ of its slope
@@ -807,6 +811,7 @@ OTHER_VERSIONS = {
     "debug_callback", "debug_print",  # print, and compute nothing
     "pjit", "core_call", "closed_call", "remat", "remat2", "checkpoint", "custom_lin", "copy_p",
     "expand_dims", "sharding_constraint", "pvary", "reduce_vary", "stop_gradient",
+    "log2", "one_minus_square", "polynomial",  # JAX 0.12
 }  # fmt: skip
 
 
