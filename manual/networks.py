@@ -14,7 +14,11 @@ from handgrad.manual.op import Op, op
 
 __all__ = ["init_mlp", "mlp", "mlp_loss"]
 
-ACTIVATIONS: dict[str, Op] = {name: getattr(activations, name) for name in activations.__all__}
+ACTIVATIONS: dict[str, Op] = {
+    name: getattr(activations, name)
+    for name in activations.__all__
+    if name != "log_sum_exp"  # of a whole row one number, and no layer's output
+}
 LOSSES: dict[str, Op] = {name: getattr(losses, name) for name in losses.__all__}
 
 
