@@ -11,6 +11,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from handgrad.manual.numerics import outer
+
 __all__ = ["CELLS", "Cell"]
 
 
@@ -24,48 +26,38 @@ class Cell(NamedTuple):
 
 
 def _rnn(g: Callable, slope: Callable) -> Cell:
-    """h = g(a + h₋ Wh);   δ = h̄ ∘ g′,   h̄₋ = δ Whᵀ.
-
-    The argument of g is kept instead of h, of which 1 − h² would lose the digits.
-    """
+    """h = g(a + h₋ Wh);   δ = h̄ ∘ g′,   h̄₋ = δ Whᵀ;   g′ is known by h."""
 
     def step(state, a, weights):
         (h,), (_, wh, _) = state, weights
-        z = a + h @ wh
-        return (g(z),), (z,)
+        h = g(a + h @ wh)
+        return (h,), (h,)
 
     def back(dstate, kept, before, weights):
-        (dh,), (z,), (_, wh, _) = dstate, kept, weights
-        delta = dh * slope(z)
+        (dh,), (h,), (_, wh, _) = dstate, kept, weights
+        delta = dh * slope(h)
         return (delta @ wh.T,), delta, None
 
-    return Cell(1, ("h",), ("wx", "wh", "b"), step, back, _outer)
+    return Cell(1, ("h",), ("wx", "wh", "b"), step, back, _read)
 
 
 def _lstm_step(state, a, weights):
-    """i, f, o = σ(·), g = tanh(·) of z = a + h₋ Wh;   c = f ∘ c₋ + i ∘ g,   h = o ∘ tanh c."""
+    """i, f, o = σ(·), g = tanh(·) of a + h₋ Wh;   c = f ∘ c₋ + i ∘ g,   h = o ∘ tanh c."""
     (h, c), (_, wh, _) = state, weights
-    z = a + h @ wh
-    i, f, g, o = jnp.split(z, 4, -1)
-    c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-    return (jax.nn.sigmoid(o) * jnp.tanh(c), c), (z,)
+    i, f, g, o = jnp.split(a + h @ wh, 4, -1)
+    i, f, g, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
+    c = f * c + i * g
+    return (o * jnp.tanh(c), c), (i, f, g, o)
 
 
 def _lstm_back(dstate, kept, before, weights):
-    """δₒ = h̄ ∘ tanh c ∘ o′,   c̄ += h̄ ∘ o ∘ (1 − tanh² c),   and through c to the other gates.
-
-    The arguments of the gates are kept instead of the gates, as for the Elman net.
-    """
-    (dh, dc), (z,), (_, c_before), (_, wh, _) = dstate, kept, before, weights
-    (i, di), (f, df), (g, dg), (o, do) = (
-        slope(part)
-        for slope, part in zip(
-            (_sigmoid, _sigmoid, _tanh, _sigmoid), jnp.split(z, 4, -1), strict=True
-        )
-    )
-    t, dt = _tanh(f * c_before + i * g)
-    dc = dc + dh * o * dt
-    delta = jnp.concatenate([dc * g * di, dc * c_before * df, dc * i * dg, dh * t * do], -1)
+    """δₒ = h̄ ∘ tanh c ∘ o′,   c̄ += h̄ ∘ o ∘ tanh′ c,   and through c to the other gates."""
+    (dh, dc), (i, f, g, o), (_, c_before), (_, wh, _) = dstate, kept, before, weights
+    t = jnp.tanh(f * c_before + i * g)
+    dc = dc + dh * o * (1 - t) * (1 + t)
+    di, df = dc * g * i * (1 - i), dc * c_before * f * (1 - f)
+    dg, do = dc * i * (1 - g) * (1 + g), dh * t * o * (1 - o)
+    delta = jnp.concatenate([di, df, dg, do], -1)
     return (delta @ wh.T, dc * f), delta, None
 
 
@@ -93,8 +85,8 @@ def _gru_back(dstate, kept, before, weights):
 def _gru_read(h_before, kept, delta):
     """Ūₙ reads r ∘ h₋, the others h₋."""
     size = h_before.shape[-1]
-    dn = _outer(kept[0] * h_before, kept, delta[..., 2 * size :])
-    return jnp.concatenate([_outer(h_before, kept, delta[..., : 2 * size]), dn], -1)
+    dn = outer(kept[0] * h_before, delta[..., 2 * size :])
+    return jnp.concatenate([outer(h_before, delta[..., : 2 * size]), dn], -1)
 
 
 def _gru_after_step(state, a, weights):
@@ -118,29 +110,17 @@ def _gru_after_back(dstate, kept, before, weights):
     return (dh * z + inner @ wh.T,), jnp.concatenate([*gates, dn], -1), inner
 
 
-def _tanh(z):
-    """t = tanh z and 1 − t², which is 4u / (1 + u)² with u = e^{−2|z|} where t is near ±1."""
-    t, u = jnp.tanh(z), jnp.exp(-2 * jnp.abs(z))
-    return t, jnp.where(jnp.abs(t) < 0.5, (1 - t) * (1 + t), 4 * u / jnp.square(1 + u))
-
-
-def _sigmoid(z):
-    """σ and σ′ = σ(1 − σ) = u / (1 + u)² with u = e^{−|z|}."""
-    u = jnp.exp(-jnp.abs(z))
-    return jnp.where(z < 0, u, 1) / (1 + u), u / jnp.square(1 + u)
-
-
-def _outer(x, kept, delta):
-    """Σ over time and batch of xᵀ δ: (time, batch, in), (time, batch, gates) -> (in, gates)."""
-    return jnp.einsum("tbi,tbj->ij", x, delta)
+def _read(h_before, kept, delta):
+    """W̄h = Σ h₋ᵀ δ."""
+    return outer(h_before, delta)
 
 
 CELLS: dict[str, Cell] = {
-    "tanh": _rnn(jnp.tanh, lambda z: _tanh(z)[1]),
-    "relu": _rnn(lambda z: jnp.maximum(z, 0), lambda z: (z > 0).astype(z.dtype)),
-    "lstm": Cell(4, ("h", "c"), ("wx", "wh", "b"), _lstm_step, _lstm_back, _outer),
+    "tanh": _rnn(jnp.tanh, lambda h: (1 - h) * (1 + h)),
+    "relu": _rnn(lambda z: jnp.maximum(z, 0), lambda h: (h > 0).astype(h.dtype)),
+    "lstm": Cell(4, ("h", "c"), ("wx", "wh", "b"), _lstm_step, _lstm_back, _read),
     "gru": Cell(3, ("h",), ("wx", "wh", "b"), _gru_step, _gru_back, _gru_read),
     "gru_reset_after": Cell(
-        3, ("h",), ("wx", "wh", "b", "bn"), _gru_after_step, _gru_after_back, _outer
+        3, ("h",), ("wx", "wh", "b", "bn"), _gru_after_step, _gru_after_back, _read
     ),
 }

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from handgrad.manual.activations import tanh
-from handgrad.manual.numerics import wide, widen
+from handgrad.manual.numerics import outer, wide, widen
 from handgrad.manual.op import op
 
 __all__ = ["affine", "affine_absorbed", "bilinear", "tied_autoencoder"]
@@ -36,7 +36,7 @@ def affine(x, w, b=None):
 def _(residuals, dy):
     x, w, b = residuals
     dx = _matmul(dy, w.T).astype(x.dtype)  # (*batch, in)
-    dw = _outer(x, dy).astype(w.dtype)  # (in, out)
+    dw = outer(x, dy).astype(w.dtype)  # (in, out)
     if b is None:
         return dx, dw, None
     db = widen(dy).sum(_batch(dy)).astype(b.dtype)  # (out,)
@@ -61,7 +61,7 @@ def affine_absorbed(x, w):
 def _(residuals, dy):
     x, w = residuals
     dx = _matmul(dy, w[1:].T).astype(x.dtype)  # (*batch, in): the constant x₀ needs no cotangent
-    dw = _outer(_with_one(x), dy).astype(w.dtype)  # (1 + in, out)
+    dw = outer(_with_one(x), dy).astype(w.dtype)  # (1 + in, out)
     return dx, dw
 
 
@@ -93,7 +93,7 @@ def _(residuals, dy):
     u = (widen(x2)[..., None] * dy[..., None, :]).reshape(*x2.shape[:-1], -1)  # (*batch, in2 out)
     dx1 = jnp.matmul(u, widen(w).reshape(w.shape[0], -1).T)
     dx2 = (t * dy[..., None, :]).sum(-1)
-    dw = _outer(widen(x1), u).reshape(w.shape)
+    dw = outer(widen(x1), u).reshape(w.shape)
     return dx1, dx2, dw, None if b is None else dy.sum(_batch(dy))
 
 
@@ -143,17 +143,12 @@ def _(residuals, dy):
     x, w, a, h = residuals
     (da,) = tanh.pullback(a, _matmul(dy, w).astype(a.dtype))
     dx = _matmul(da, w.T)
-    dw = _outer(x, da) + _outer(dy, h)
+    dw = outer(x, da) + outer(dy, h)
     return dx, dw, widen(da).sum(_batch(da)), widen(dy).sum(_batch(dy))
 
 
 def _matmul(a, b):
     return jnp.matmul(a, b, preferred_element_type=wide(a.dtype))
-
-
-def _outer(x, dy):
-    """Σ over the batch of the outer products xᵀ ȳ: (*batch, in), (*batch, out) -> (in, out)."""
-    return jnp.tensordot(x, dy, (_batch(x), _batch(dy)), preferred_element_type=wide(x.dtype))
 
 
 def _batch(x):

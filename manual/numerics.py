@@ -1,8 +1,10 @@
 """What several operations share to keep their digits.
 
-float32 inside, Σ eˣ in two parts, √Σ x², and the slopes of σ and tanh out of their arguments.
+float32 inside, Σ eˣ in two parts, √Σ x², the gradient of a matrix, and the slopes of σ and tanh
+out of their arguments.
 """
 
+import math
 from typing import TypeAlias
 
 import jax
@@ -14,6 +16,7 @@ __all__ = [
     "length",
     "log_probabilities",
     "normalise",
+    "outer",
     "over",
     "probabilities",
     "sigmoid_and_slope",
@@ -33,6 +36,13 @@ def wide(dtype: jnp.dtype) -> jnp.dtype:
 def widen(x: jax.Array) -> jax.Array:
     """x in the dtype to accumulate in."""
     return x.astype(wide(x.dtype))
+
+
+def outer(x: jax.Array, dy: jax.Array) -> jax.Array:
+    """Σ xᵀ ȳ over all axes but the last: (..., in), (..., out) -> (in, out), in `wide`."""
+    # as one product of matrices: a contraction over several axes transposes both of them first
+    x, dy = (a.reshape(math.prod(a.shape[:-1]), a.shape[-1]) for a in (x, dy))
+    return jnp.matmul(x.T, dy, preferred_element_type=wide(x.dtype))
 
 
 def normalise(x: jax.Array, axis: int = -1) -> Normaliser:

@@ -13,7 +13,7 @@ from jax import lax
 
 from handgrad.manual.cells import CELLS
 from handgrad.manual.masks import check_lengths
-from handgrad.manual.numerics import widen
+from handgrad.manual.numerics import outer, widen
 from handgrad.manual.op import op
 
 __all__ = ["bidirectional", "gru_reset_after", "recurrence", "stacked"]
@@ -52,16 +52,15 @@ def recurrence(x, state, weights, *, cell="lstm", lengths=None, reverse=False, t
     dtype, time = x.dtype, x.shape[1]
     alive = _alive(x, lengths)
     x, state, weights = jax.tree.map(widen, (_swap(x), tuple(state), tuple(weights)))
-    inputs = x @ weights[0] + weights[2][None, None, :]  # (time, batch, gates hidden)
 
     def step(before, now):
-        a, alive, cut = now
+        xt, alive, cut = now
         if cut is not None:
             before = tuple(jnp.where(cut, lax.stop_gradient(s), s) for s in before)
-        after, kept = rules.step(before, a, weights)
+        after, kept = rules.step(before, xt @ weights[0] + weights[2][None, :], weights)
         return _where(alive, after, before), (before, kept)
 
-    steps = inputs, alive, _cuts(time, truncate, reverse)
+    steps = x, alive, _cuts(time, truncate, reverse)
     state, (before, kept) = lax.scan(step, state, steps, reverse=reverse)
     # the state after a step is the one before the next: all h without a second copy in the scan
     end, rest = state[0][None], before[0][:-1] if reverse else before[0][1:]
@@ -89,8 +88,7 @@ def _(residuals, cotangents, *, cell, reverse, truncate):
     dstate, (delta, inner) = lax.scan(step, tuple(dstate), steps, reverse=not reverse)
     inner = delta if inner is None else inner
     dx = _swap(delta @ weights[0].T)
-    dwx = jnp.einsum("tbi,tbj->ij", x, delta)
-    dweights = dwx, rules.read(before[0], kept, inner), delta.sum((0, 1))
+    dweights = outer(x, delta), rules.read(before[0], kept, inner), delta.sum((0, 1))
     if len(weights) == 4:  # bn stands where h Uₙ does
         dweights += (inner[..., -before[0].shape[-1] :].sum((0, 1)),)
     return dx, dstate, dweights
