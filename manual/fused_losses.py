@@ -3,20 +3,22 @@
 import jax.numpy as jnp
 from jax import lax
 
-from handgrad.manual.numerics import widen
+from handgrad.manual.numerics import wide, widen
 from handgrad.manual.op import op
 
 __all__ = ["linear_softmax_cross_entropy"]
 
+_COLUMNS = 1024  # of the logits, that their products with x and w fit into a core's cache
+
 
 @op
-def linear_softmax_cross_entropy(x, w, b, labels, *, reduction="mean", block=128):
+def linear_softmax_cross_entropy(x, w, b, labels, *, reduction="mean", block=224):
     r"""L = Σₙ lₙ / N,  lₙ = −ln p_c with p = softmax(s), s = xₙ w + b and c the label of row n.
 
     x: (*batch, in), of N rows. w: (in, classes). b: (classes,), or None for no bias.
     labels: (*batch,), integers in [0, classes). Returns a scalar. reduction: "mean", or "sum" for
-    L = Σₙ lₙ. block: so many rows are worked on at a time, and their (block, classes) logits are
-    all that ever exists of them.
+    L = Σₙ lₙ. block: at most so many rows are worked on at a time, and their (block, classes)
+    logits are all that ever exists of them.
     Backward, with s̄ᵢ = L̄ (pᵢ − δ_ic) / N:
         x̄ = s̄ wᵀ,   w̄ = Σ xᵀ s̄,   b̄ = Σ s̄
     L̄ is one number, by which all of it can be multiplied in the end: the forward makes the rest
@@ -32,32 +34,45 @@ def linear_softmax_cross_entropy(x, w, b, labels, *, reduction="mean", block=128
     3.2; Wijmans et al., "Cut your losses in large-vocabulary language models" (2024).
     """
     _check(x, w, b, labels, reduction, block)
-    size = labels.size
-    rows, classes = (
-        _blocks(x.reshape(size, x.shape[-1]), block),
-        _classes(labels, block, w.shape[1]),
-    )
-    wide_w = widen(w)
+    size, classes = labels.size, w.shape[1]
+    rows = _blocks(x.reshape(size, x.shape[-1]), block)
+    wide_w, wide_b = widen(w), jnp.zeros(classes, wide(x.dtype)) if b is None else widen(b)
+    width = min(_COLUMNS, classes)
 
-    def one(state, now):
-        dw, db = state
-        x, c = now
-        s = widen(x) @ wide_w
-        s = s if b is None else s + widen(b)[None, :]  # (block, classes)
+    def one(gradient, now):
+        x, xt, c = now
+        s = widen(x) @ wide_w + wide_b[None, :]  # (block, classes)
         s_c = jnp.take_along_axis(s, c, -1, mode="clip")
-        chosen = lax.broadcasted_iota(c.dtype, s.shape, 1) == c
         peak = s.max(-1, keepdims=True)
-        e = jnp.exp(s - peak)
-        others = jnp.where(chosen, 0, e).sum(-1, keepdims=True)  # r
-        others = jnp.where(c < w.shape[1], others, jnp.nan)
+        chosen = lax.broadcasted_iota(c.dtype, s.shape, 1) == c
+        e = jnp.where(chosen, 0, jnp.exp(s - peak))
+        others = e.sum(-1, keepdims=True)  # r
+        others = jnp.where(c < classes, others, jnp.nan)
         total = others + jnp.exp(s_c - peak)
         loss = jnp.where(s_c == peak, jnp.log1p(others), jnp.log(total) + (peak - s_c))
-        ds = jnp.where(chosen, -others, e) / total
-        ds, loss = jnp.where(c < 0, 0, ds), jnp.where(c < 0, 0, loss)  # a row of padding
-        return (dw + widen(x).T @ ds, db + ds.sum(0)), (loss, ds @ wide_w.T)
+        total = jnp.where(c < 0, jnp.inf, total)  # nothing flows back into a row of padding
 
-    zeros = jnp.zeros_like(wide_w)
-    (dw, db), (loss, dx) = lax.scan(one, (zeros, zeros[0]), (rows, classes))
+        def some(k, state):  # of the columns: what is made of them is still in the cache when used
+            dw, db, dx = state
+            start = jnp.minimum(k * width, classes - width)
+            column = start + lax.broadcasted_iota(c.dtype, (len(x), width), 1)
+            ds = jnp.where(column == c, -others, _columns(e, start, width)) / total
+            ds = jnp.where(column < k * width, 0, ds)  # these the one before has had
+            dw = _add(dw, widen(xt) @ ds, start)
+            return (
+                dw,
+                _add(db, jnp.ones(len(x), ds.dtype) @ ds, start),
+                dx + ds @ _columns(wide_w, start, width).T,
+            )
+
+        dw, db, dx = lax.fori_loop(
+            0, -(-classes // width), some, (*gradient, jnp.zeros(x.shape, s.dtype))
+        )
+        return (dw, db), (jnp.where(c < 0, 0, loss), dx)
+
+    start = jnp.zeros_like(wide_w), jnp.zeros_like(wide_b)
+    blocks = rows, jnp.swapaxes(rows, 1, 2), _classes(labels, block, classes)
+    (dw, db), (loss, dx) = lax.scan(one, start, blocks)
     share = 1 / max(size, 1) if reduction == "mean" else 1.0
     dx = dx.reshape(dx.shape[0] * dx.shape[1], dx.shape[2])[:size].reshape(x.shape)
     return (share * loss.sum()).astype(x.dtype), (dx, dw, None if b is None else db, share)
@@ -70,9 +85,20 @@ def _(residuals, dy):
     return dy * dx, dy * dw, None if db is None else dy * db, None
 
 
+def _columns(of, start, width):
+    return lax.dynamic_slice_in_dim(of, start, width, -1)
+
+
+def _add(to, more, start):
+    """In the columns of `more`, which begin at `start`."""
+    more = _columns(to, start, more.shape[-1]) + more
+    return lax.dynamic_update_slice_in_dim(to, more, start, -1)
+
+
 def _blocks(rows, block, fill=0):
-    """(N, ·) -> (blocks, block, ·), filled up with rows of `fill`."""
-    block = min(block, max(len(rows), 1))
+    """(N, ·) -> (blocks, rows of each, ·), as many in all, filled up with rows of `fill`."""
+    number = max(-(-len(rows) // block), 1)
+    block = max(-(-len(rows) // number), 1)
     rows = jnp.pad(rows, [(0, -len(rows) % block), (0, 0)], constant_values=fill)
     return rows.reshape(len(rows) // block, block, rows.shape[1])
 
