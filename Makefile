@@ -1,5 +1,6 @@
 # make check   verify everything built in       make test    run the tests
-# make lint    ruff and pyright                 make clean   remove what these made
+# make lint    ruff and pyright                 make sweep   the tests, over everything built in
+# make clean   remove what these made
 #
 # The first of them makes the environment in .venv; it is made anew when pyproject.toml changes.
 # Override with, for example: make test PYTHON=python3.12 VENV=/tmp/venv JOBS=4
@@ -11,7 +12,7 @@ JOBS ?= 2
 EDITABLE ?= --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help check test lint clean
+.PHONY: help check test sweep lint clean
 .DELETE_ON_ERROR:
 
 bin := $(VENV)/bin
@@ -25,6 +26,9 @@ check: $(ready)
 
 test: $(ready)
 	$(bin)/pytest -n $(JOBS)
+
+sweep: $(ready)
+	$(bin)/pytest -n $(JOBS) --sweep
 
 lint: $(ready)
 	$(bin)/ruff check .

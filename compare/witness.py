@@ -14,6 +14,7 @@ from handgrad.compare.problem import Batched, Problem, Row
 
 EPS, SINGLE = 2.0**-52, 2.0**-24
 UNITS = np.array([-2.0, -1.0, 1.0, 2.0])
+STRIDE = np.uint64(0x9E3779B97F4A7C15)  # from the salt of one operation to that of the next
 
 
 # --- samples ------------------------------------------------------------------------------------
@@ -126,6 +127,7 @@ class Rounding:
             return results
         if eqn.primitive.name == "convert_element_type" and not self._narrows(inputs, results):
             return results
+        self.salts = self.salts + STRIDE  # two operations err independently, of equal results too
         return [self._perturb(r) for r in results]
 
     def constant(self, x):
@@ -233,7 +235,7 @@ class Numerical:
         """The derivative by differences: `side` +1 or -1, or 0 for central; extrapolated."""
         size = np.sqrt(sum((np.abs(d) ** 2).reshape(len(d), -1).sum(1) for d in directions))
         reach = [
-            np.where(d != 0, np.maximum(np.abs(v), 1e-3), 0).reshape(len(v), -1)
+            np.where(d != 0, np.maximum(np.abs(v), 1e-3 * _at_least_one(v)), 0).reshape(len(v), -1)
             for v, d in zip(values, directions, strict=True)
         ]
         step = 0.02 * np.concatenate(reach, 1).max(1, initial=0) / np.maximum(size, 1e-300)
@@ -262,6 +264,12 @@ class Numerical:
             for v, d in zip(values, directions, strict=True)
         ]
         return self.program(moved)
+
+
+def _at_least_one(v: np.ndarray) -> np.ndarray:
+    """The largest number of each row, by which a function's rounding beside a zero is judged."""
+    largest = np.abs(v).reshape(len(v), -1).max(1, initial=1)
+    return largest.reshape(-1, *[1] * (v.ndim - 1))
 
 
 def _extrapolate(estimates: list[np.ndarray], factors: list[float]) -> np.ndarray:

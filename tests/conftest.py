@@ -1,5 +1,6 @@
 """For all tests: JAX at its strictest; a test of what is promoted sets that in its own context."""
 
+import collections
 import os
 import signal
 
@@ -8,6 +9,34 @@ import pytest
 # Compiling is most of what the tests do, and LLVM's optimisations most of that; they change the
 # speed of what is compiled, and which products and sums are rounded together.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--sweep", action="store_true", help="run the sweeps over everything whole, not a part"
+    )
+
+
+def pytest_configure(config):
+    config.addinivalue_line(
+        "markers", "sweep(n): one test over very many things, of which every n-th is run by default"
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """Of a sweep every n-th, beginning with the first; all of it with --sweep."""
+    if config.getoption("sweep"):
+        return
+    seen, left_out = collections.Counter(), []
+    for item in items:
+        mark = item.get_closest_marker("sweep")
+        if mark is not None:
+            if seen[item.function] % mark.args[0]:
+                left_out.append(item)
+            seen[item.function] += 1
+    gone = set(left_out)
+    items[:] = [item for item in items if item not in gone]
+    config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture(autouse=True)

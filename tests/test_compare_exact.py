@@ -256,6 +256,7 @@ def test_work_counts_multiplications_and_the_steps_of_a_scan():
 ROWS = {case.function: case for case in reversed(cases.load())}
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize("name", ROWS)
 def test_every_operation_is_right_in_fifty_digits(name):
     case = ROWS[name]

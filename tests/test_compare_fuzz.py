@@ -133,6 +133,7 @@ RIGHT = (
 ROWS = {case.function: case for case in reversed(cases.load())}
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_right_derivation_fails_nowhere(name):
     case = ROWS[name]

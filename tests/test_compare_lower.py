@@ -14,6 +14,7 @@ from handgrad.compare.mistake import Mistake
 X = np.ones((3, 3))
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("case", lower.rows(), ids=lambda case: case.id)
 def test_every_operation_lowers_forward_and_backward(case):
     found = lower.lower_case(case, lower.PLATFORMS)

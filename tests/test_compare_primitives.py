@@ -25,6 +25,7 @@ def double():
 # --- the complex step ---------------------------------------------------------------------------
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize(
     "function",
     [

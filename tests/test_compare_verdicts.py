@@ -736,6 +736,7 @@ right_gradient(
 SUSPECTED = {"a stopped path", "straight through", "nan of autodiff through where"}
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("name", RIGHT)
 def test_right(name):
     candidate, reference, args, options = RIGHT[name]
@@ -745,6 +746,7 @@ def test_right(name):
     assert suspected == (name in SUSPECTED), report.remarks
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong(name):
     candidate, reference, args, options = WRONG[name]

@@ -75,6 +75,7 @@ def measured(entries):
             yield entry, hand, truth
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_right_is_right_and_wrong_is_wrong(function):
     smooth = [e for e in ENTRIES if e.function == function and e.category != "kink convention"]

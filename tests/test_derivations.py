@@ -105,6 +105,7 @@ def slips(derivation, evidence, number):
             yield what, readings
 
 
+@pytest.mark.sweep(4)
 @derivations
 def test_every_line_holds_and_every_erratum_fails(derivation, evidence):
     report = judge(derivation, evidence(derivation))
@@ -112,6 +113,7 @@ def test_every_line_holds_and_every_erratum_fails(derivation, evidence):
     assert report.departure is None, str(report)
 
 
+@pytest.mark.sweep(5)
 @derivations
 def test_a_slip_in_any_line_is_reported_at_exactly_that_line(derivation, evidence):
     gathered = evidence(derivation)
