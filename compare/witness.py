@@ -14,7 +14,7 @@ from handgrad.compare.problem import Batched, Problem, Row
 
 EPS, SINGLE = 2.0**-52, 2.0**-24
 UNITS = np.array([-2.0, -1.0, 1.0, 2.0])
-STRIDE = np.uint64(0x9E3779B97F4A7C15)  # from the salt of one operation to that of the next
+STRIDE = 0x9E3779B97F4A7C15  # from the salt of one operation to that of the next
 
 
 # --- samples ------------------------------------------------------------------------------------
@@ -121,14 +121,18 @@ class Rounding:
 
     def __init__(self, rng: np.random.Generator, own: bool, rows: int):
         self.salts, self.own = rng.integers(2**63, size=rows).astype(np.uint64), own
+        self.operations: dict[int, int] = {}
 
     def __call__(self, eqn, inputs, results):
         if eqn.primitive.name not in primitives.ROUNDING:
             return results
         if eqn.primitive.name == "convert_element_type" and not self._narrows(inputs, results):
             return results
-        self.salts = self.salts + STRIDE  # two operations err independently, of equal results too
-        return [self._perturb(r) for r in results]
+        # Two operations err independently, of equal results too; one in a loop errs in every round
+        # alike, or else what iterates to a fixed point would not come to rest.
+        number = self.operations.setdefault(id(eqn), len(self.operations))
+        salts = self.salts + np.uint64(number * STRIDE % 2**64)
+        return [self._perturb(r, salts) for r in results]
 
     def constant(self, x):
         """A closed-over float32 number that is not a short binary one is known to 24 bits only."""
@@ -146,13 +150,13 @@ class Rounding:
         source, result = inputs[0].dtype, results[0].dtype
         return jnp.issubdtype(source, np.floating) and result.itemsize < source.itemsize
 
-    def _perturb(self, x):
+    def _perturb(self, x, salts):
         if not isinstance(x, np.ndarray) or not jnp.issubdtype(x.dtype, np.inexact):
             return x
         eps = max(EPS, float(jnp.finfo(x.dtype).eps)) if self.own else EPS
-        rows = len(self.salts)
+        rows = len(salts)
         by_row = x.ndim > 0 and x.shape[0] == rows > 1
-        salt = self.salts.reshape(-1, *[1] * (x.ndim - 1)) if by_row else self.salts[0]
+        salt = salts.reshape(-1, *[1] * (x.ndim - 1)) if by_row else salts[0]
         return (x * units(x, salt, 1 + eps * UNITS)).astype(x.dtype)
 
 
