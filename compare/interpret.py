@@ -12,6 +12,7 @@ A primitive without a rule here is compiled by JAX on the CPU, alone, once.
 
 import collections
 import contextlib
+import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -337,12 +338,16 @@ def opened(closed: Any) -> tuple[core.Jaxpr, Sequence]:
 def _while(program, eqn, inputs, after):
     n, m = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
     cond, body, carry = inputs[:n], inputs[n : n + m], inputs[n + m :]
-    while True:
+    rounds = getattr(after, "rounds", None)  # in so many; None for all
+    for done in itertools.count():
+        if done == rounds:
+            after = None
         go = np.real(program._closed(eqn.params["cond_jaxpr"], [*cond, *carry], None)[0])
         if not go.any():
-            return carry
+            break
         new = program._closed(eqn.params["body_jaxpr"], [*body, *carry], after)
         carry = new if go.all() else [_where(go, a, b) for a, b in zip(new, carry, strict=True)]
+    return carry
 
 
 def _where(go: np.ndarray, new: Any, old: Any) -> Any:

@@ -119,6 +119,8 @@ class Rounding:
     the leading axis, along which the errors are independent.
     """
 
+    rounds = 100  # of a while loop: with errors for ever, what iterates might not come to rest
+
     def __init__(self, rng: np.random.Generator, own: bool, rows: int):
         self.salts, self.own = rng.integers(2**63, size=rows).astype(np.uint64), own
         self.operations: dict[int, int] = {}
@@ -128,8 +130,7 @@ class Rounding:
             return results
         if eqn.primitive.name == "convert_element_type" and not self._narrows(inputs, results):
             return results
-        # Two operations err independently, of equal results too; one in a loop errs in every round
-        # alike, or else what iterates to a fixed point would not come to rest.
+        # two operations err independently, of equal results too
         number = self.operations.setdefault(id(eqn), len(self.operations))
         salts = self.salts + np.uint64(number * STRIDE % 2**64)
         return [self._perturb(r, salts) for r in results]
