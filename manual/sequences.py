@@ -58,12 +58,12 @@ def recurrence(x, state, weights, *, cell="lstm", lengths=None, reverse=False, t
         if cut is not None:
             before = tuple(jnp.where(cut, lax.stop_gradient(s), s) for s in before)
         after, kept = rules.step(before, xt @ weights[0] + weights[2][None, :], weights)
-        return _where(alive, after, before), (before, kept)
+        return _where(alive, after, before), (before[0], kept)
 
     steps = x, alive, _cuts(time, truncate, reverse)
     state, (before, kept) = lax.scan(step, state, steps, reverse=reverse)
     # the state after a step is the one before the next: all h without a second copy in the scan
-    end, rest = state[0][None], before[0][:-1] if reverse else before[0][1:]
+    end, rest = state[0][None], before[:-1] if reverse else before[1:]
     h = jnp.concatenate([end, rest] if reverse else [rest, end])
     h = _swap(h if alive is None else _where(alive, h, 0)).astype(dtype)
     return (h, tuple(s.astype(dtype) for s in state)), (x, weights, before, kept, alive)
@@ -88,9 +88,9 @@ def _(residuals, cotangents, *, cell, reverse, truncate):
     dstate, (delta, inner) = lax.scan(step, tuple(dstate), steps, reverse=not reverse)
     inner = delta if inner is None else inner
     dx = _swap(delta @ weights[0].T)
-    dweights = outer(x, delta), rules.read(before[0], kept, inner), delta.sum((0, 1))
+    dweights = outer(x, delta), rules.read(before, kept, inner), delta.sum((0, 1))
     if len(weights) == 4:  # bn stands where h Uₙ does
-        dweights += (inner[..., -before[0].shape[-1] :].sum((0, 1)),)
+        dweights += (inner[..., -before.shape[-1] :].sum((0, 1)),)
     return dx, dstate, dweights
 
 
