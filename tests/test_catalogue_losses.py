@@ -83,6 +83,7 @@ PAIRS = {
 }
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("name", PAIRS)
 def test_nothing_is_nan_or_infinite_where_the_truth_is_finite(name):
     """Loss, gradient and second derivative, in float32 and in the narrow dtypes.

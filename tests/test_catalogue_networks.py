@@ -93,6 +93,7 @@ def test_training_by_hand_is_training_by_autodiff(name):
     assert losses[-1] < 0.98 * losses[0]
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_gradients_have_the_dtype_of_the_parameters(name, dtype):

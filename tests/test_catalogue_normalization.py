@@ -71,6 +71,7 @@ ROWS = {
 }
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", NORMS)
 def test_nothing_is_nan_or_infinite_where_the_truth_is_finite(name):
     """Values, gradients and second derivatives, in every narrow dtype and float32."""

@@ -122,6 +122,7 @@ def test_two_calls_in_a_row_are_one():
         close(gradients(in_two, x, state, weights), gradients(manual.recurrence, x, state, weights))
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("truncate", [1, 2, 7])
 def test_truncation_is_a_state_handed_over_as_a_constant(truncate, reverse):

@@ -57,7 +57,7 @@ def derivatives(f, args, dy, du):
     return y, gradient, floats(vjp((jax.tree.map(jnp.zeros_like, y), du)))
 
 
-@pytest.mark.sweep(4)
+@pytest.mark.sweep(8)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_derivatives_agree_with_autodiff_in_float64(case):
     """Value and cotangents, at three input scales, with random cotangents.
@@ -89,7 +89,7 @@ def test_derivatives_agree_with_autodiff_in_float64(case):
                 np.testing.assert_allclose(ours_leaf, autodiff_leaf, rtol=0, atol=atol)
 
 
-@pytest.mark.sweep(4)
+@pytest.mark.sweep(8)
 @pytest.mark.parametrize("case", FIRST, ids=lambda case: case.id)
 def test_errors_in_narrow_dtypes_are_no_larger_than_those_of_autodiff(case):
     """Float64 is the truth, on inputs rounded first; up to twice autodiff's error plus one ulp.
@@ -126,7 +126,7 @@ def ulps(dtype, ours, autodiff, truth):
     return [np.abs(found - truth).max(initial=0) / ulp for found in (ours, autodiff)]
 
 
-@pytest.mark.sweep(4)
+@pytest.mark.sweep(8)
 @pytest.mark.parametrize("case", FIRST, ids=lambda case: case.id)
 def test_vmap_and_checkpoint_change_nothing(case):
     """Row by row under vmap, recomputed, the cotangents are those of separate calls."""

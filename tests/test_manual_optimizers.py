@@ -105,6 +105,7 @@ RECORDED = [
 OWN_STATE = {"step", "mu_product", "mu['matrix']"}
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize(("name", "args", "options"), RECORDED)
 def test_in_step_for_a_thousand_steps(name, args, options):
     report = check_optimizer(*make(name, *args, **options), PARAMS, GRADIENTS)
@@ -169,6 +170,7 @@ OBJECTIVES = [
 ]
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize(
     ("name", "args", "options", "free"), OBJECTIVES, ids=[row[0] for row in OBJECTIVES]
 )
