@@ -328,9 +328,11 @@ def markdown(rows: dict[str, dict]) -> str:
     lines = [
         "# Gradient checkers on a collection of backward passes",
         "",
-        "Made by `python benchmarks/detect.py --markdown benchmarks/DETECTION.md`: every entry of "
-        "`benchmarks/corpus`, which `tests/test_corpus.py` proves wrong or right. Seconds are of "
-        "one check in a process that has checked others, on the machine of the day.",
+        "Made by `python benchmarks/detect.py --markdown benchmarks/DETECTION.md`, at once or in "
+        "parts that `--join` puts together: every entry of `benchmarks/corpus`, which "
+        "`tests/test_corpus.py` proves wrong or right. Seconds are the median of one check, the "
+        "explanation included, in a process that has checked others, on a machine that did other "
+        "work besides.",
         "",
     ]
     lines += ["| " + " | ".join(HEADS) + " |", "|---" + "|---:" * (len(HEADS) - 1) + "|"]
