@@ -231,23 +231,23 @@ def measure(row: Row, rounds: int) -> dict[str, Any]:
     }
 
 
-def markdown(found: list[dict], rounds: int) -> str:
-    lines = [
+def head(rounds: int) -> str:
+    return (
         f"{jax.devices()[0].device_kind}, jax {jax.__version__}, float32, {rounds} rounds; "
-        "the ratio is autodiff's time over ours.",
-        "",
+        "the ratio is autodiff's time over ours.\n\n"
         "| operation | by hand, ms | autodiff, ms | ratio | autodiff to itself | "
-        "temporary, MB | autodiff's, MB | bound | kept |",
-        "|---|---:|---:|---:|---:|---:|---:|---|---|",
-    ]
-    for r in found:
-        cells = (
-            r["name"], f"{1e3 * r['ours']:.2f}", f"{1e3 * r['autodiff']:.2f}", f"{r['ratio']:.2f}×",
-            f"{r['noise']:.2f}", f"{r['temporary'] / 1e6:.1f}", f"{r['of_autodiff'] / 1e6:.1f}",
-            r["bound"], "yes" if r["kept"] else "**no**",
-        )  # fmt: skip
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        "temporary, MB | autodiff's, MB | bound | kept |\n"
+        "|---|---:|---:|---:|---:|---:|---:|---|---|\n"
+    )
+
+
+def line(r: dict) -> str:
+    cells = (
+        r["name"], f"{1e3 * r['ours']:.2f}", f"{1e3 * r['autodiff']:.2f}", f"{r['ratio']:.2f}×",
+        f"{r['noise']:.2f}", f"{r['temporary'] / 1e6:.1f}", f"{r['of_autodiff'] / 1e6:.1f}",
+        r["bound"], "yes" if r["kept"] else "**no**",
+    )  # fmt: skip
+    return f"| {' | '.join(cells)} |\n"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -270,11 +270,14 @@ def main(arguments: list[str] | None = None) -> int:
     if not chosen:
         parser.error(f"nothing has {given.k!r} in its name")
     console = Console(stderr=True)
-    found = [measure(row, given.rounds) for row in track(chosen, "operations", console=console)]
-    table = markdown(found, given.rounds)
-    sys.stdout.write(table)
+    table = [head(given.rounds)]
+    sys.stdout.write(table[0])
+    for row in track(chosen, "operations", console=console):
+        table.append(line(measure(row, given.rounds)))
+        sys.stdout.write(table[-1])  # each as it comes: all of them take half an hour
+        sys.stdout.flush()
     if given.write:
-        FILE.write_text(f"# Gradients by hand against autodiff\n\n{table}")
+        FILE.write_text(f"# Gradients by hand against autodiff\n\n{''.join(table)}")
     return 0
 
 
