@@ -10,7 +10,7 @@ CASES = [
     Case("clip_by_norm", normal(3, 5), max_norm=0.5),
     Case("clip_by_norm: short enough", normal(4), max_norm=1e6),
     Case("clip_by_norm: a scalar", np.array(3.0), max_norm=4.0),
-    Case("clip_by_norm: zero", np.zeros((2, 2)), max_norm=0.5),
+    Case("clip_by_norm: zero", np.zeros((2, 3)), max_norm=0.5),
     Case("clip_by_global_norm", [normal(3, 5), normal(4)], max_norm=0.5),
     Case("clip_by_global_norm: short enough", [normal(3), normal(2, 1)], max_norm=1e6),
     Case(
