@@ -26,6 +26,7 @@ from handgrad.compare import primitives
 from handgrad.compare.laboratory import constants_apart
 
 After = Callable[[core.JaxprEqn, list, list], list]
+ROUNDS = 10_000  # of a loop in which something has been changed
 
 
 class NotAnalytic(Exception):
@@ -58,6 +59,7 @@ class Program:
                     raise error from None
         self._compiled: dict[int, Callable] = {}
         self._prepared: dict[int, list[_Step]] = {}
+        self.ends = True
 
     def __call__(self, *args: Any, after: After | None = None) -> list:
         with np.errstate(all="ignore"):
@@ -95,6 +97,7 @@ class Program:
         """
         new = dict(given or {})
         known = collections.ChainMap(new, values)
+        self.ends = not changed  # what is changed in a loop may make it one without end
         with np.errstate(all="ignore"):
             for index, step in enumerate(self.steps()):
                 change = changed.get(index)
@@ -107,6 +110,7 @@ class Program:
                 if change is not None:
                     results = [_array(r) for r in change(inputs, results, known)]
                 new.update(zip(outvars, results, strict=True))
+        self.ends = True
         return [
             _array(a.val, a.aval) if isinstance(a, core.Literal) else known[a]
             for a in self.jaxpr.jaxpr.outvars
@@ -339,7 +343,7 @@ def _while(program, eqn, inputs, after):
     n, m = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
     cond, body, carry = inputs[:n], inputs[n : n + m], inputs[n + m :]
     rounds = getattr(after, "rounds", None)  # in so many; None for all
-    for done in itertools.count():
+    for done in itertools.count() if program.ends else range(ROUNDS):
         if done == rounds:
             after = None
         go = np.real(program._closed(eqn.params["cond_jaxpr"], [*cond, *carry], None)[0])

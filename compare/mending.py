@@ -169,6 +169,10 @@ class Edited:
         self.before = search.candidate.one(search.columns[0])
         self.sources: list[Source] = []
         left = SECONDS["likely"]
+        if self.traceable and any(
+            eqn.primitive.name == "while" for eqn in search.candidate.single.equations()
+        ):
+            return  # an edit of such a loop may never end
         with _quietly():
             for function in written(self.problem.candidate)[:FUNCTIONS]:
                 started = time.thread_time()
