@@ -59,7 +59,7 @@ class Program:
                     raise error from None
         self._compiled: dict[int, Callable] = {}
         self._prepared: dict[int, list[_Step]] = {}
-        self.ends = True
+        self._ends = True
 
     def __call__(self, *args: Any, after: After | None = None) -> list:
         with np.errstate(all="ignore"):
@@ -97,8 +97,7 @@ class Program:
         """
         new = dict(given or {})
         known = collections.ChainMap(new, values)
-        self.ends = not changed  # what is changed in a loop may make it one without end
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), self._stopping():
             for index, step in enumerate(self.steps()):
                 change = changed.get(index)
                 stale = bool(new) and any(a in new for v, a in step.inputs if v is None)
@@ -110,11 +109,19 @@ class Program:
                 if change is not None:
                     results = [_array(r) for r in change(inputs, results, known)]
                 new.update(zip(outvars, results, strict=True))
-        self.ends = True
         return [
             _array(a.val, a.aval) if isinstance(a, core.Literal) else known[a]
             for a in self.jaxpr.jaxpr.outvars
         ]
+
+    @contextlib.contextmanager
+    def _stopping(self):
+        """Loops end after `ROUNDS`: what is changed may make one without end."""
+        self._ends = False
+        try:
+            yield
+        finally:
+            self._ends = True
 
     def equations(self) -> list[core.JaxprEqn]:
         """Every equation, those of nested jaxprs included."""
@@ -340,18 +347,27 @@ def opened(closed: Any) -> tuple[core.Jaxpr, Sequence]:
 
 
 def _while(program, eqn, inputs, after):
+    """Ends also where the carry comes back to what it was, as iterations may in the last digit."""
     n, m = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
     cond, body, carry = inputs[:n], inputs[n : n + m], inputs[n + m :]
     rounds = getattr(after, "rounds", None)  # in so many; None for all
-    for done in itertools.count() if program.ends else range(ROUNDS):
+    seen = None  # the carry of the last round whose number is a power of two (Brent)
+    for done in itertools.count() if program._ends else range(ROUNDS):
         if done == rounds:
             after = None
         go = np.real(program._closed(eqn.params["cond_jaxpr"], [*cond, *carry], None)[0])
-        if not go.any():
+        if not go.any() or (after is None and seen is not None and _came_back(carry, seen)):
             break
+        if after is None and done & (done - 1) == 0:
+            seen = carry
         new = program._closed(eqn.params["body_jaxpr"], [*body, *carry], after)
         carry = new if go.all() else [_where(go, a, b) for a, b in zip(new, carry, strict=True)]
     return carry
+
+
+def _came_back(carry: Sequence, seen: Sequence) -> bool:
+    pairs = zip(carry, seen, strict=True)
+    return all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in pairs)
 
 
 def _where(go: np.ndarray, new: Any, old: Any) -> Any:

@@ -10,7 +10,6 @@ the backward is then nothing but products, and 1 − σ and 1 − tanh² of a sh
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from handgrad.manual.numerics import outer, sigmoid_and_slope, tanh_slope
@@ -67,20 +66,21 @@ def _gru_step(state, a, weights):
     (h,), (_, wh, _) = state, weights
     size = h.shape[-1]
     a_r, a_z = jnp.split(a[:, : 2 * size] + h @ wh[:, : 2 * size], 2, -1)
-    (r, _), (z, dz), shut = sigmoid_and_slope(a_r), sigmoid_and_slope(a_z), jax.nn.sigmoid(-a_z)
+    kept_r = _fold(a_r)
+    (r, _), (z, shut) = _unfold(kept_r), _unfold(_fold(a_z))
     a_n = a[:, 2 * size :] + (r * h) @ wh[:, 2 * size :]
     n = jnp.tanh(a_n)
-    return (z * h + shut * n,), (shut * tanh_slope(a_n), (h - n) * dz, z, _fold(a_r))
+    return (z * h + shut * n,), (shut * tanh_slope(a_n), (h - n) * z * shut, z, kept_r)
 
 
 def _gru_back(dstate, kept, h, weights):
     """q = δₙ Uₙᵀ is the cotangent of r ∘ h₋,   δᵣ = q ∘ h₋ ∘ r(1 − r),   h̄₋ = h̄ ∘ z + q ∘ r + …"""
-    (dh,), (to_n, to_z, z, r), (_, wh, _) = dstate, kept, weights
+    (dh,), (to_n, to_z, z, kept_r), (_, wh, _) = dstate, kept, weights
     size = h.shape[-1]
-    r, shut = _unfold(r)
+    r, not_r = _unfold(kept_r)
     dn = dh * to_n
     q = dn @ wh[:, 2 * size :].T
-    gates = jnp.concatenate([q * h * r * shut, dh * to_z], -1)
+    gates = jnp.concatenate([q * h * r * not_r, dh * to_z], -1)
     delta = jnp.concatenate([gates, dn], -1)
     return (dh * z + q * r + gates @ wh[:, : 2 * size].T,), delta, None
 
@@ -99,11 +99,12 @@ def _gru_after_step(state, a, weights):
     size = h.shape[-1]
     u = h @ wh  # one product for all three: the point of resetting after it
     a_r, a_z = jnp.split(a[:, : 2 * size] + u[:, : 2 * size], 2, -1)
-    (r, dr), (z, dz), shut = sigmoid_and_slope(a_r), sigmoid_and_slope(a_z), jax.nn.sigmoid(-a_z)
+    (r, not_r), (z, shut) = _unfold(_fold(a_r)), _unfold(_fold(a_z))
     m = u[:, 2 * size :] + bn[None, :]
     a_n = a[:, 2 * size :] + r * m
     n = jnp.tanh(a_n)
-    return (z * h + shut * n,), (shut * tanh_slope(a_n), (h - n) * dz, m * dr, z, r)
+    to_n, to_z, to_r = shut * tanh_slope(a_n), (h - n) * z * shut, m * r * not_r
+    return (z * h + shut * n,), (to_n, to_z, to_r, z, r)
 
 
 def _gru_after_back(dstate, kept, before, weights):

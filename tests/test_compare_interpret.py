@@ -881,3 +881,19 @@ def test_a_changed_result_that_numpy_makes_a_scalar():
     number = next(i for i, s in enumerate(program.steps()) if s.eqn.primitive.name == "mul")
     (total,) = program.resume(values, {number: lambda inputs, results, known: [results[0] * 10]})
     assert total == 63.0
+
+
+def test_a_changed_loop_that_would_not_end_is_stopped():
+    program = Program(lambda x: jax.lax.while_loop(lambda s: s < 10, lambda s: s + x, x), 1.0)
+    values = program.values(1.0)
+    endless = {x: np.zeros(()) for x in program.jaxpr.jaxpr.invars}
+    (stopped,) = program.resume(values, {}, given=endless)
+    assert stopped == 0
+    assert program(1.0) == [10.0]
+
+
+def test_a_loop_that_comes_back_to_what_it_was_is_stopped():
+    program = Program(lambda x: jax.lax.while_loop(lambda s: s != 0.1, lambda s: -s, x), 0.1)
+    assert program(0.5) in ([0.5], [-0.5])
+    count = Program(lambda x: jax.lax.while_loop(lambda s: s < 1000, lambda s: s + 1, x), 1.0)
+    assert count(0.0) == [1000.0]

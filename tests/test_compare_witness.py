@@ -378,6 +378,15 @@ def test_one_sided_derivatives_of_a_maximum_with_ties():
     np.testing.assert_allclose(left, [0, 0, 0, 0], atol=1e-7)
 
 
+def test_one_sided_derivatives_beside_a_large_number():
+    """The function's own rounding is that of 2500², and the steps must be long beside it."""
+    x, d = np.array([0.0, -2499.5]), np.array([[1.0, 0.0]])
+    found = numerical(lambda x: jnp.abs(x).sum() + 0.5 * (x * x).sum(), x)
+    for side in (-1, +1):
+        (slope,), _ = found.one_sided([x[None]], [d], side)
+        assert slope[0] == pytest.approx(side, abs=1e-6)
+
+
 # --- floors ---------------------------------------------------------------------------------------
 
 
@@ -420,6 +429,24 @@ def test_floor_sees_cancellation_inside_only_with_rounding():
     moved, _ = measured(function, x, rounding=True)
     assert (moved > 1e-9).all()
     assert (moved < 1e-6).all()
+
+
+def test_two_operations_err_independently_of_equal_results_too():
+    """Else ln σ(x) − ln σ(−x) near x = 0 has no floor, though nothing of it is known there."""
+    floor, _ = measured(lambda x: jnp.exp(x) - jnp.exp(x), [0.3, 1.1], rounding=False)
+    assert (floor >= EPS).all()
+
+
+def test_an_iteration_to_a_fixed_point_comes_to_rest_when_its_operations_err():
+    def iterated(x):
+        return jax.lax.while_loop(
+            lambda s: jnp.max(jnp.abs(s[0] - s[1])) > 0,
+            lambda s: (jnp.cos(0.5 * s[0] + x), s[0]),
+            (x, x + 1),
+        )[0]
+
+    floor, y = measured(iterated, [0.3, 0.7], rounding=False)
+    assert (floor < 1e-14 * np.abs(y)).all()
 
 
 def test_floor_takes_the_operations_own_precision_or_float64s():
