@@ -25,6 +25,7 @@ import numpy as np
 from jax import lax
 from rich.console import Console
 from rich.progress import track
+from sizes import SIZES, drawn, weights
 
 from handgrad import manual, reference
 from handgrad.compare.cases import load
@@ -32,6 +33,7 @@ from handgrad.reference import sequences as SEQUENCES
 
 FILE = pathlib.Path(__file__).parent / "OPERATIONS.md"
 COPIES = 512  # of a sample input of the cases, under vmap
+SECONDS = 2.0  # at least of timed calls for what is soon done, up to twenty times the rounds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +87,26 @@ def lstm(*args):
     return manual.lstm(*args, None)[0]
 
 
-def over_time(x, state, weights, cell):
-    return manual.recurrence(x, state, weights, cell=cell)[0]
+def layer(columns: int, features: int = 128) -> tuple:
+    """The shapes of the input, the state and the weights, for `drawn`."""
+    ways = (weights(features, columns), weights(256, columns), (columns,))
+    return (32, 64, features), ((32, 256), (32, 256)), ways
+
+
+def two(first: tuple, second: tuple) -> tuple:
+    (x, *a), (_, *b) = first, second
+    return (x, *zip(a, b, strict=True))
+
+
+def both_ways(x, states, weights):
+    back = scanned("lstm", x[:, ::-1], states[1], *weights[1])[:, ::-1]
+    return jnp.concatenate([scanned("lstm", x, states[0], *weights[0]), back], -1)
+
+
+def one_on_the_other(x, states, weights):
+    for state, w in zip(states, weights, strict=True):
+        x = scanned("lstm", x, state, *w)
+    return x
 
 
 def classes(seed):
@@ -103,21 +123,23 @@ PROMISED = [
     recurrent("rnn", manual.rnn, "tanh", 512, 1, 1, 1.5),
     recurrent("lstm", lstm, "lstm", 128, 4, 2, 1.4, 1.0),
     recurrent("gru", manual.gru, "gru", 128, 3, 1, 1.4, 1.0),
-    recurrent(
-        "recurrence, tanh", lambda x, h, *w: over_time(x, (h,), w, "tanh"), "tanh", 512, 1, 1, 1.5
+    Row(
+        "gru_reset_after, T=64, B=32, I=128, H=256",
+        manual.gru_reset_after,
+        lambda x, h, *w: scanned("gru_reset_after", x, (h,), *w),
+        functools.partial(drawn, (*layer(768)[:1], layer(768)[1][0], *layer(768)[2], (256,))),
     ),
-    recurrent(
-        "recurrence, lstm",
-        lambda x, h, c, *w: over_time(x, (h, c), w, "lstm"),
-        "lstm",
-        128,
-        4,
-        2,
-        1.4,
-        1.0,
+    Row(
+        "bidirectional, lstm, T=64, B=32, I=128, H=256",
+        lambda *args: manual.bidirectional(*args)[0],
+        both_ways,
+        functools.partial(drawn, two(layer(1024), layer(1024))),
     ),
-    recurrent(
-        "recurrence, gru", lambda x, h, *w: over_time(x, (h,), w, "gru"), "gru", 128, 3, 1, 1.4, 1.0
+    Row(
+        "stacked, 2 lstm, T=64, B=32, I=128, H=256",
+        lambda x, states, weights: manual.stacked(x, list(states), list(weights))[0],
+        one_on_the_other,
+        functools.partial(drawn, two(layer(1024), layer(1024, 256))),
     ),
     Row(
         "linear_softmax_cross_entropy, N=1024, D=256, V=16384",
@@ -141,27 +163,26 @@ PROMISED = [
         functools.partial(reference.attention, causal=True),
         functools.partial(heads, 1024),
     ),
-    Row(
-        "conv, 32×28×28×16, 3×3 to 32",
-        functools.partial(manual.conv, padding=1),
-        functools.partial(reference.conv, padding=1),
-        lambda seed: tuple(arrays(seed, (32, 28, 28, 16), (3, 3, 16, 32))),
-    ),
-    Row(
-        "conv_transpose, 32×14×14×32, 3×3 to 16, stride 2",
-        functools.partial(manual.conv_transpose, stride=2),
-        functools.partial(reference.conv_transpose, stride=2),
-        lambda seed: tuple(arrays(seed, (32, 14, 14, 32), (3, 3, 16, 32))),
-    ),
 ]
 
 
-# --- and every operation, at the sample inputs of its first case ---------------------------------
+# --- every other one, at a size of `sizes.py`, else at many samples of its first case ------------
 
 
 def rows() -> list[Row]:
     first = {case.function: case for case in reversed(load())}
-    return [*PROMISED, *(_of_case(case) for _, case in sorted(first.items()))]
+    promised = {row.name.split(",")[0] for row in PROMISED} | {"recurrence"}  # rnn, lstm and gru
+    sized = [_of_size(name) for name in SIZES]
+    others = sorted(first.keys() - promised - SIZES.keys())
+    return [*PROMISED, *sized, *(_of_case(first[name]) for name in others)]
+
+
+def _of_size(name: str) -> Row:
+    arguments, options = SIZES[name]
+    hand, auto = (functools.partial(getattr(room, name), **options) for room in (manual, reference))
+    shapes = jax.eval_shape(lambda: drawn(arguments, 0))
+    sizes = ", ".join("×".join(map(str, leaf.shape)) for leaf in jax.tree.leaves(shapes))
+    return Row(f"{name}, {sizes}", hand, auto, functools.partial(drawn, arguments))
 
 
 def _of_case(case: Any) -> Row:
@@ -197,11 +218,11 @@ class Side:
         self.temporary = self.compiled.memory_analysis().temp_size_in_bytes
         self.times: list[float] = []
 
-    def run(self, args: tuple, dy: Any, *, keep: bool = True) -> None:
+    def run(self, args: tuple, dy: Any) -> float:
+        """Its seconds."""
         start = time.perf_counter()
         jax.block_until_ready(self.compiled(args, dy))
-        if keep:
-            self.times.append(time.perf_counter() - start)
+        return time.perf_counter() - start
 
 
 def measure(row: Row, rounds: int) -> dict[str, Any]:
@@ -210,11 +231,13 @@ def measure(row: Row, rounds: int) -> dict[str, Any]:
     dy = jax.tree.map(lambda s: jax.random.normal(jax.random.key(9), s.shape, s.dtype), shapes)
     sides = [Side(f, inputs[0], dy) for f in (row.hand, row.auto, row.auto)]
     for side in sides:
-        side.run(inputs[0], dy, keep=False)
+        side.run(inputs[0], dy)
+    once = sum(side.run(inputs[0], dy) for side in sides)
+    rounds = max(rounds, min(20 * rounds, int(SECONDS / once)))
     for i in range(rounds):
         turn = sides if i % 2 else sides[::-1]
         for side in turn:
-            side.run(inputs[i % len(inputs)], dy)
+            side.times.append(side.run(inputs[i % len(inputs)], dy))
     ours, theirs, again = (statistics.median(side.times) for side in sides)
     temporary, of_autodiff = (side.temporary for side in sides[:2])
     return {
@@ -233,8 +256,8 @@ def measure(row: Row, rounds: int) -> dict[str, Any]:
 
 def head(rounds: int) -> str:
     return (
-        f"{jax.devices()[0].device_kind}, jax {jax.__version__}, float32, {rounds} rounds; "
-        "the ratio is autodiff's time over ours.\n\n"
+        f"{jax.devices()[0].device_kind}, jax {jax.__version__}, float32, {rounds} rounds, more of what is "
+        "soon done; the ratio is autodiff's time over ours.\n\n"
         "| operation | by hand, ms | autodiff, ms | ratio | autodiff to itself | "
         "temporary, MB | autodiff's, MB | bound | kept |\n"
         "|---|---:|---:|---:|---:|---:|---:|---|---|\n"
@@ -256,7 +279,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--platform", default=None, help="cpu, gpu or tpu (default: what JAX takes)"
     )
     parser.add_argument("-k", metavar="PATTERN", default="", help="only what has it in its name")
-    parser.add_argument("--rounds", type=int, default=15, help="timed calls of each (15)")
+    parser.add_argument("--rounds", type=int, default=5, help="timed calls of each (5)")
     parser.add_argument("--write", action="store_true", help=f"write the table to {FILE.name} too")
     given = parser.parse_args(arguments)
     if given.rounds < 1:
@@ -274,7 +297,7 @@ def main(arguments: list[str] | None = None) -> int:
     sys.stdout.write(table[0])
     for row in track(chosen, "operations", console=console):
         table.append(line(measure(row, given.rounds)))
-        sys.stdout.write(table[-1])  # each as it comes: all of them take half an hour
+        sys.stdout.write(table[-1])  # each as it comes: all of them take ten minutes
         sys.stdout.flush()
     if given.write:
         FILE.write_text(f"# Gradients by hand against autodiff\n\n{''.join(table)}")

@@ -17,7 +17,7 @@ from handgrad.manual.numerics import (
     normalise,
     probabilities,
     sigmoid_and_slope,
-    tanh_slope,
+    tanh_and_slope,
     widen,
 )
 from handgrad.manual.op import op
@@ -94,18 +94,19 @@ def _(_residuals, dy):
 def sigmoid(x):
     r"""y = σ(x) = 1 / (1 + e⁻ˣ).
 
-    x: any shape. Returns the same shape.
+    x: any shape. Returns the same shape; bfloat16 and float16 are computed in float32.
     Backward: x̄ = ȳ ∘ σ′(x), σ′(x) = e⁻ˣ/(1 + e⁻ˣ)². It equals y(1 − y), which has no correct
     digit left at x = 20 in float32. σ′ is even: it is computed with −|x|, and cannot overflow.
     Source: "The Math Behind Deep Learning" (ch. 14), eq. 14.44–14.47.
     """
-    return lax.logistic(x), x
+    y, _ = sigmoid_and_slope(widen(x))  # one exponential for forward and backward
+    return y.astype(x.dtype), x
 
 
 @sigmoid.backward
 def _(x, dy):
-    _, slope = sigmoid_and_slope(x)
-    return (dy * slope,)
+    _, slope = sigmoid_and_slope(widen(x))
+    return ((widen(dy) * slope).astype(x.dtype),)
 
 
 @op
@@ -113,8 +114,8 @@ def tanh(x):
     r"""y = tanh x = (eˣ − e⁻ˣ) / (eˣ + e⁻ˣ) = 2σ(2x) − 1.
 
     x: any shape. Returns the same shape.
-    Backward: x̄ = ȳ ∘ 4σ′(2x), the derivative of 2σ(2x) − 1. It equals 1 − y², which has no
-    correct digit left at |x| = 10 in float32, and (1 − y)(1 + y), which fares no better.
+    Backward: x̄ = ȳ ∘ e^{−2|x|}(1 + |y|)², since 1 − |y| = e^{−2|x|}(1 + |y|). It equals 1 − y²,
+    which has no correct digit left at |x| = 10 in float32, and (1 − y)(1 + y) fares no better.
     Source: "The Math Behind Deep Learning" (ch. 14), eq. 14.48–14.53.
     """
     return jnp.tanh(x), x
@@ -122,7 +123,8 @@ def tanh(x):
 
 @tanh.backward
 def _(x, dy):
-    return (dy * tanh_slope(x),)
+    _, slope = tanh_and_slope(x)
+    return (dy * slope,)
 
 
 @op

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from handgrad.manual.numerics import outer, sigmoid_and_slope, tanh_slope
+from handgrad.manual.numerics import outer, sigmoid_and_slope, tanh_and_slope
 
 __all__ = ["CELLS", "Cell"]
 
@@ -26,13 +26,13 @@ class Cell(NamedTuple):
     read: Callable  # (h before, kept, δ of h Wh) -> W̄h, over all steps at once
 
 
-def _rnn(g: Callable, slope: Callable) -> Cell:
+def _rnn(g_and_slope: Callable) -> Cell:
     """h = g(a + h₋ Wh);   δ = h̄ ∘ g′,   h̄₋ = δ Whᵀ."""
 
     def step(state, a, weights):
         (h,), (_, wh, _) = state, weights
-        z = a + h @ wh
-        return (g(z),), (slope(z),)
+        g, slope = g_and_slope(a + h @ wh)
+        return (g,), (slope,)
 
     def back(dstate, kept, before, weights):
         (dh,), (slope,), (_, wh, _) = dstate, kept, weights
@@ -47,10 +47,10 @@ def _lstm_step(state, a, weights):
     (h, before), (_, wh, _) = state, weights
     i, f, g, o = jnp.split(a + h @ wh, 4, -1)
     (i, di), (f, df), (o, do) = map(sigmoid_and_slope, (i, f, o))
-    g, dg = jnp.tanh(g), tanh_slope(g)
+    g, dg = tanh_and_slope(g)
     c = f * before + i * g
-    t = jnp.tanh(c)
-    return (o * t, c), (g * di, before * df, i * dg, t * do, o * tanh_slope(c), f)
+    t, dt = tanh_and_slope(c)
+    return (o * t, c), (g * di, before * df, i * dg, t * do, o * dt, f)
 
 
 def _lstm_back(dstate, kept, before, weights):
@@ -68,9 +68,8 @@ def _gru_step(state, a, weights):
     a_r, a_z = jnp.split(a[:, : 2 * size] + h @ wh[:, : 2 * size], 2, -1)
     kept_r = _fold(a_r)
     (r, _), (z, shut) = _unfold(kept_r), _unfold(_fold(a_z))
-    a_n = a[:, 2 * size :] + (r * h) @ wh[:, 2 * size :]
-    n = jnp.tanh(a_n)
-    return (z * h + shut * n,), (shut * tanh_slope(a_n), (h - n) * z * shut, z, kept_r)
+    n, dn = tanh_and_slope(a[:, 2 * size :] + (r * h) @ wh[:, 2 * size :])
+    return (z * h + shut * n,), (shut * dn, (h - n) * z * shut, z, kept_r)
 
 
 def _gru_back(dstate, kept, h, weights):
@@ -101,10 +100,8 @@ def _gru_after_step(state, a, weights):
     a_r, a_z = jnp.split(a[:, : 2 * size] + u[:, : 2 * size], 2, -1)
     (r, not_r), (z, shut) = _unfold(_fold(a_r)), _unfold(_fold(a_z))
     m = u[:, 2 * size :] + bn[None, :]
-    a_n = a[:, 2 * size :] + r * m
-    n = jnp.tanh(a_n)
-    to_n, to_z, to_r = shut * tanh_slope(a_n), (h - n) * z * shut, m * r * not_r
-    return (z * h + shut * n,), (to_n, to_z, to_r, z, r)
+    n, dn = tanh_and_slope(a[:, 2 * size :] + r * m)
+    return (z * h + shut * n,), (shut * dn, (h - n) * z * shut, m * r * not_r, z, r)
 
 
 def _gru_after_back(dstate, kept, before, weights):
@@ -136,8 +133,8 @@ def _read(h, kept, delta):
 
 
 CELLS: dict[str, Cell] = {
-    "tanh": _rnn(jnp.tanh, tanh_slope),
-    "relu": _rnn(lambda z: jnp.maximum(z, 0), lambda z: (z > 0).astype(z.dtype)),
+    "tanh": _rnn(tanh_and_slope),
+    "relu": _rnn(lambda z: (jnp.maximum(z, 0), (z > 0).astype(z.dtype))),
     "lstm": Cell(4, ("h", "c"), ("wx", "wh", "b"), _lstm_step, _lstm_back, _read),
     "gru": Cell(3, ("h",), ("wx", "wh", "b"), _gru_step, _gru_back, _gru_read),
     "gru_reset_after": Cell(

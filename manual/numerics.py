@@ -20,7 +20,7 @@ __all__ = [
     "over",
     "probabilities",
     "sigmoid_and_slope",
-    "tanh_slope",
+    "tanh_and_slope",
     "wide",
     "widen",
 ]
@@ -78,17 +78,18 @@ def probabilities(x: jax.Array, normaliser: Normaliser) -> tuple[jax.Array, jax.
 
 
 def sigmoid_and_slope(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """σ(x) and σ′(x) = σ(x)σ(−x), each with all its digits, from one exponential."""
+    """σ(x) and σ′(x) = e/(1 + e)², e = e^{−|x|}, each with all its digits, from one exponential."""
     e = jnp.exp(jnp.where(x > 0, -x, x))  # in (0, 1]
-    larger = 1 / (1 + e)  # σ(|x|)
-    smaller = e * larger
-    return jnp.where(x > 0, larger, smaller), larger * smaller
+    total = 1 + e
+    return jnp.where(x > 0, 1, e) / total, e / (total * total)
 
 
-def tanh_slope(x: jax.Array) -> jax.Array:
-    """4σ′(2x), which is 1 − tanh² x with the digits that near ±1 the difference has lost."""
-    _, slope = sigmoid_and_slope(2 * x)
-    return 4 * slope
+def tanh_and_slope(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """t = tanh x and t′ = e^{−2|x|}(1 + |t|)²: 1 − t², without the difference that near ±1 has
+    no digits, since 1 − |t| = e^{−2|x|}(1 + |t|)."""
+    t = jnp.tanh(x)
+    far, root = jnp.where(x > 0, -x, x), 1 + jnp.where(x > 0, t, -t)  # each side is analytic
+    return t, jnp.exp(2 * far) * root * root
 
 
 def length(x: jax.Array, axis: int | tuple[int, ...] = -1) -> jax.Array:

@@ -8,7 +8,7 @@ multiplied by on its way back is kept from the forward, as in `cells`, where the
 import jax.numpy as jnp
 from jax import lax
 
-from handgrad.manual.numerics import outer, sigmoid_and_slope, tanh_slope, widen
+from handgrad.manual.numerics import outer, sigmoid_and_slope, tanh_and_slope, widen
 from handgrad.manual.op import op
 from handgrad.manual.sequences import recurrence
 
@@ -60,11 +60,11 @@ def lstm(x, h0, c0, wx, wh, b, peepholes):
         h, before = state
         i, f, g, o = jnp.split(xt @ wx + b[None, :] + h @ wh, 4, -1)
         (i, di), (f, df) = map(sigmoid_and_slope, (i + p[:1] * before, f + p[1:2] * before))
-        g, dg = jnp.tanh(g), tanh_slope(g)
+        g, dg = tanh_and_slope(g)
         c = f * before + i * g
         o, do = sigmoid_and_slope(o + p[2:] * c)
-        t = jnp.tanh(c)
-        kept = g * di, before * df, i * dg, t * do, o * tanh_slope(c), f
+        t, dt = tanh_and_slope(c)
+        kept = g * di, before * df, i * dg, t * do, o * dt, f
         return (o * t, c), (state, kept)
 
     end, (before, kept) = lax.scan(step, (h0, c0), x)
