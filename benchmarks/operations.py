@@ -256,8 +256,8 @@ def measure(row: Row, rounds: int) -> dict[str, Any]:
 
 def head(rounds: int) -> str:
     return (
-        f"{jax.devices()[0].device_kind}, jax {jax.__version__}, float32, {rounds} rounds, more of what is "
-        "soon done; the ratio is autodiff's time over ours.\n\n"
+        f"{jax.devices()[0].device_kind}, jax {jax.__version__}, float32, {rounds} rounds, more "
+        "of what is soon done; the ratio is autodiff's time over ours.\n\n"
         "| operation | by hand, ms | autodiff, ms | ratio | autodiff to itself | "
         "temporary, MB | autodiff's, MB | bound | kept |\n"
         "|---|---:|---:|---:|---:|---:|---:|---|---|\n"

@@ -6,6 +6,7 @@ of the reference run in the user's own precision, and both are held against the 
 
 import collections
 import contextlib
+import copy
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 
 from handgrad.compare.problem import Problem
 from handgrad.compare.report import Accuracy
+from handgrad.compare.witness import jiggle
 
 _COMPILED: collections.OrderedDict[Any, Callable] = collections.OrderedDict()
 _KEPT = 128
@@ -37,26 +39,47 @@ class Run:
         keys: Sequence[Any],
         precision: str | None = None,
     ):
-        self.problem = problem
-        dys = [jnp.asarray(c, d) for c, d in zip(cotangents, problem.cotangent_dtypes, strict=True)]
-        values = problem.run_values
-        self.cotangents = [
-            np.asarray(dy).astype(c.dtype) for dy, c in zip(dys, cotangents, strict=True)
+        self.problem, self._keys = problem, keys
+        self._dys = [
+            jnp.asarray(c, d) for c, d in zip(cotangents, problem.cotangent_dtypes, strict=True)
         ]
-        settings = _settings()
-        device = settings[jax.default_device] or jax.local_devices()[0]
+        self.cotangents = [
+            np.asarray(dy).astype(c.dtype) for dy, c in zip(self._dys, cotangents, strict=True)
+        ]
+        self._settings = _settings()
+        device = self._settings[jax.default_device] or jax.local_devices()[0]
         self.device = getattr(device, "platform", str(device))
-        options = None if problem.large or self.device != "cpu" else QUICKLY
         if precision is not None:
-            settings[jax.default_matmul_precision] = precision
-        self._pool = ThreadPoolExecutor(2, thread_name_prefix="handgrad")
+            self._settings[jax.default_matmul_precision] = precision
+        self._start(problem.run_values)
+
+    def _start(self, given: list) -> None:
+        """Run at these values; in float64 they are `values`."""
+        p = self.problem
+        self.values = [
+            np.asarray(x).astype(v.value.dtype) for x, v in zip(given, p.variables, strict=True)
+        ]
+        options = None if p.large or self.device != "cpu" else QUICKLY
+        pool = ThreadPoolExecutor(2, thread_name_prefix="handgrad")
         self._futures: list[Future] = [
-            self._pool.submit(_run, settings, options, key, function, [*values, *dys])
+            pool.submit(_run, self._settings, options, key, function, [*given, *self._dys])
             for key, function in zip(
-                keys, (problem.candidate_row, problem.reference_gradients), strict=True
+                self._keys, (p.candidate_row, p.reference_gradients), strict=True
             )
         ]
-        self._pool.shutdown(wait=False)
+        pool.shutdown(wait=False)
+
+    def nearby(self, salt: np.uint64) -> "Run":
+        """The same at inputs some ulps away, where other roundings happen."""
+        dtypes = [jnp.result_type(v.run) for v in self.problem.variables]
+        other = copy.copy(self)
+        other._start(
+            [
+                jnp.asarray(jiggle(x, salt, 4 * float(jnp.finfo(d).eps)), d)
+                for x, d in zip(self.values, dtypes, strict=True)
+            ]
+        )
+        return other
 
     def hand(self) -> list:
         """The candidate's results; raises what the candidate raised."""

@@ -354,12 +354,23 @@ class Examination:
         return quantities
 
     def _accuracy(self, runs: list[Run | None], c: Comparison) -> list[list[Accuracy]]:
-        """Of each run, against the same truth."""
+        """Of each run, against the same truth; digits are lost where they are lost nearby too."""
+        found = self._errors(runs, c)
+        for salt in witness.seeded(self.seed, "nearby").integers(2**63, size=3).astype(np.uint64):
+            if self.problem.large or all(a.ok for of_run in found for a in of_run):
+                break
+            near = self._errors([run and run.nearby(salt) for run in runs], c)
+            for of_run, others in zip(found, near, strict=True):
+                better = {a.path: a for a in others if a.ok}
+                of_run[:] = [a if a.ok else better.get(a.path, a) for a in of_run]
+        return found
+
+    def _errors(self, runs: list[Run | None], c: Comparison) -> list[list[Accuracy]]:
         run = runs[0]
         if run is None:
             return [[] for _ in runs]
         p = self.problem
-        row = [*p.rounded_values(), *run.cotangents]
+        row = [*run.values, *run.cotangents]
         dtypes = [*(jnp.result_type(v.run) for v in p.variables), *p.cotangent_dtypes]
         times = 1 if p.large else 3
         salts = witness.seeded(self.seed, "rounding").integers(2**63, size=times).astype(np.uint64)

@@ -24,7 +24,7 @@ from handgrad.compare.interpret import Program
 from handgrad.compare.judge import Comparison, differs
 from handgrad.compare.mutate import Bench, Mend, Mutant, constants, mend, mutants, repeated, richer
 from handgrad.compare.problem import Problem, Row
-from handgrad.compare.rewrite import Kind, Rewrite, Written, written
+from handgrad.compare.rewrite import Kind, Rewrite, Written, patience, written
 
 BUDGET = 5e8  # element operations spent on one round of changes of equations
 SECONDS = {"likely": 3.0, "unlikely": 1.5, "further": 3.0}  # by a run of the derivation as it is
@@ -168,6 +168,8 @@ class Edited:
         self.names = eager.Names()
         self.before = search.candidate.one(search.columns[0])
         self.sources: list[Source] = []
+        self.patience = SECONDS["likely"]  # with a loop that may have lost its end
+        self.waited = 0.0
         left = SECONDS["likely"]
         if self.traceable and any(
             eqn.primitive.name == "while" for eqn in search.candidate.single.equations()
@@ -213,16 +215,17 @@ class Edited:
     def mends(self, kind: Kind, lines: set | None = None) -> list[Mend]:
         """The edits that make it right, two at most, each on another line."""
         found: dict[tuple, Mend] = {}
-        left = SECONDS[kind]
+        left, self.waited = SECONDS[kind], 0.0
         with _quietly():
             for source in self.sources:
+                self.patience = 0.1 + 20 * source.seconds
                 loosely = source.by_numpy and not self.search.loosely(self.before)
                 for trial in source.written.edits(kind):
                     key = trial.place.file, trial.place.line
                     if (lines is not None and key not in lines) or key in found:
                         continue
                     left -= source.seconds + COMPILING
-                    if left < 0 or len(found) == MOST:
+                    if left < self.waited or len(found) == MOST:
                         return list(found.values())
                     if self._mends(trial, loosely):
                         found[key] = Mend(trial.place, trial.words)
@@ -243,7 +246,11 @@ class Edited:
 
     def _attempt(self, run: Callable[[], list]) -> list | None:
         try:
-            results = run()
+            with patience(self.patience):
+                results = run()
+        except TimeoutError:
+            self.waited += self.patience
+            return None
         except Exception:  # whatever comes of a line that nobody has written
             return None
         due = [t.shape for t in self.search.truth]

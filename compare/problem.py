@@ -370,13 +370,6 @@ class Problem:
         )
         return tuple((v.shape, str(v.dtype)) for v in self.variables), constants
 
-    def rounded_values(self) -> list[np.ndarray]:
-        """The variables in float64, as the run's dtype rounds them."""
-        return [
-            np.asarray(r).astype(v.value.dtype)
-            for r, v in zip(self.run_values, self.variables, strict=True)
-        ]
-
     def rebuild(self, values: Sequence) -> tuple:
         """The arguments with these values of the variables."""
         leaves = [leaf.copy() if isinstance(leaf, np.ndarray) else leaf for leaf in self.leaves]

@@ -7,12 +7,16 @@ closure and the same defaults.
 """
 
 import ast
+import contextlib
 import dataclasses
 import functools
 import inspect
 import itertools
 import linecache
+import math
 import textwrap
+import threading
+import time
 import types
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
@@ -63,7 +67,9 @@ class Written:
     def compiled(self, names: Names = _same) -> Callable:
         """The candidate with the tree as it now is; SyntaxError where Python does not take it."""
         name = self.function.__code__.co_name
-        code = _code_of(compile(self.tree, self.function.__code__.co_filename, "exec"), name)
+        with _counted(self.tree):
+            module = compile(self.tree, self.function.__code__.co_filename, "exec")
+        code = _code_of(module, name)
         f = self.function
         cells = dict(zip(f.__code__.co_freevars, f.__closure__ or (), strict=True))
         if any(v not in cells for v in code.co_freevars):
@@ -93,6 +99,42 @@ class Rewrite:
     @property
     def words(self) -> str:
         return self.edit.words()
+
+
+class _Patience(threading.local):
+    until = math.inf  # of this thread's own time
+
+
+_PATIENCE = _Patience()
+_ROUND = ast.parse(f"__import__({__name__!r}, fromlist=['a_round']).a_round()").body
+
+
+@contextlib.contextmanager
+def patience(seconds: float) -> Iterator[None]:
+    """A loop of a rewritten function, which may have lost its end, raises after so long."""
+    _PATIENCE.until = time.thread_time() + seconds
+    try:
+        yield
+    finally:
+        _PATIENCE.until = math.inf
+
+
+def a_round() -> None:
+    """What each round of a loop in a rewritten function begins with."""
+    if time.thread_time() > _PATIENCE.until:
+        raise TimeoutError("the loop goes on and on")
+
+
+@contextlib.contextmanager
+def _counted(tree: ast.Module) -> Iterator[None]:
+    loops = [n for n in ast.walk(tree) if isinstance(n, ast.While | ast.For)]
+    for loop in loops:
+        loop.body[:0] = _ROUND
+    try:
+        yield
+    finally:
+        for loop in loops:
+            del loop.body[:1]
 
 
 def written(candidate: Callable) -> list[Written]:

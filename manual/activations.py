@@ -114,8 +114,8 @@ def tanh(x):
     r"""y = tanh x = (eˣ − e⁻ˣ) / (eˣ + e⁻ˣ) = 2σ(2x) − 1.
 
     x: any shape. Returns the same shape.
-    Backward: x̄ = ȳ ∘ e^{−2|x|}(1 + |y|)², since 1 − |y| = e^{−2|x|}(1 + |y|). It equals 1 − y²,
-    which has no correct digit left at |x| = 10 in float32, and (1 − y)(1 + y) fares no better.
+    Backward: x̄ = ȳ ∘ (1 − y²), which has no correct digit left at |x| = 10 in float32: from
+    |y| = ½ on it is computed as e^{−2|x|}(1 + |y|)², since 1 − |y| = e^{−2|x|}(1 + |y|).
     Source: "The Math Behind Deep Learning" (ch. 14), eq. 14.48–14.53.
     """
     return jnp.tanh(x), x

@@ -85,11 +85,12 @@ def sigmoid_and_slope(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def tanh_and_slope(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """t = tanh x and t′ = e^{−2|x|}(1 + |t|)²: 1 − t², without the difference that near ±1 has
-    no digits, since 1 − |t| = e^{−2|x|}(1 + |t|)."""
+    """t = tanh x and t′ = 1 − t²; from |t| = ½ on, where the difference loses its digits, it is
+    e^{−2|x|}(1 + |t|)²."""
     t = jnp.tanh(x)
     far, root = jnp.where(x > 0, -x, x), 1 + jnp.where(x > 0, t, -t)  # each side is analytic
-    return t, jnp.exp(2 * far) * root * root
+    square = t * t
+    return t, jnp.where(square < 0.25, 1 - square, jnp.exp(2 * far) * root * root)
 
 
 def length(x: jax.Array, axis: int | tuple[int, ...] = -1) -> jax.Array:

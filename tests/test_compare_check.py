@@ -227,6 +227,15 @@ def test_cancellation_is_an_accuracy_matter():
     assert accuracy(report)["x"].hand > 100
 
 
+def test_digits_lost_by_chance_at_one_input_are_not_the_codes():
+    def unlucky(x, dy):
+        return dy * jnp.cos(x) * jnp.where(x == np.float32(0.7), 1 + 2.0**-19, 1)
+
+    report = check_backward(unlucky, jnp.sin, np.float32([0.7, 1.1]))
+    assert report.accurate
+    assert accuracy(report)["x"].hand < 4
+
+
 def test_a_wrong_derivation_is_not_called_accurate_or_inaccurate_in_its_text():
     report = examine(lambda x, dy: 2 * dy, jnp.sin, V, kind="backward")
     assert not report.ok

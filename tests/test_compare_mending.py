@@ -11,7 +11,7 @@ import pytest
 from handgrad.compare import examine
 from handgrad.compare.eager import Array, Names
 from handgrad.compare.edits import edits, substitutions, together
-from handgrad.compare.rewrite import written
+from handgrad.compare.rewrite import patience, written
 
 RNG = np.random.default_rng(0)
 EPS, SLOPE = 1e-5, 0.3
@@ -302,6 +302,27 @@ def test_what_may_have_been_meant(written_instead):
 
 def test_a_loop_that_may_not_end_is_left_alone():
     assert not any("y + 1" in source for _, source in variants(edits))
+
+
+def counts_down(x, dy):
+    k, power = 4, 1.0
+    while k > 1:
+        power = power * x
+        k = k - 1
+    return 4 * dy * power * jnp.sin(x)
+
+
+def test_a_loop_whose_end_an_edit_takes_away_is_stopped():
+    (found,) = written(counts_down)
+    compiled = found.compiled()
+    assert compiled(2.0, 1.0) == counts_down(2.0, 1.0)
+    (loop,) = [n for n in ast.walk(found.tree) if isinstance(n, ast.While)]
+    assert len(loop.body) == 2  # as it was written
+    loop.test = ast.fix_missing_locations(ast.copy_location(ast.Constant(True), loop.test))
+    with patience(0.05), pytest.raises(TimeoutError):
+        found.compiled()(2.0, 1.0)
+    report = examine(counts_down, lambda x: jnp.sum(x**4), X[0], kind="backward")
+    assert not report.ok
 
 
 def test_slices_of_a_line_are_dropped_together():

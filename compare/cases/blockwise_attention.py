@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from handgrad.compare.cases import Case, normal
+from handgrad.compare.cases import Case, normal, uniform
 
 
 def qkv(*batch, time, width=3, out=4, scale=1.0):
@@ -28,5 +28,13 @@ CASES = [
         scale=0.7,
     ),
     Case("blockwise_attention: certain", *qkv(time=5, scale=9.0), block=2),
+    Case(
+        "blockwise_attention: scores far below zero, other rows others",
+        uniform(2, 4, 3, low=-1.01, high=-0.99),
+        np.linspace(0.99, 1.01, 24).reshape(2, 4, 3) * np.array([1, 3])[:, None, None],
+        normal(2, 4, 4),
+        block=2,
+        scale=400.0,
+    ),
     Case("blockwise_attention: one step", *qkv(1, time=1, width=1, out=3)),
 ]

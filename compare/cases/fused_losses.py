@@ -24,6 +24,6 @@ CASES = [
         f"{NAME}: one row", normal(3), normal(3, 4), normal(4), labels(classes=4), reduction="sum"
     ),
     Case(f"{NAME}: one class", normal(2, 3), normal(3, 1), normal(1), labels(2, classes=1)),
-    Case(f"{NAME}: certain", CERTAIN, np.eye(3), None, np.array([0, 1])),
+    Case(f"{NAME}: certain", CERTAIN, np.eye(3) + np.eye(3, k=1) / 2, None, np.array([0, 1])),
     Case(f"{NAME}: wrong", CERTAIN, np.eye(3), None, np.array([2, 0])),
 ]

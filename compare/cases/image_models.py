@@ -1,5 +1,7 @@
 """Sample convolutional networks: images of 10×11 and smaller."""
 
+import numpy as np
+
 from handgrad.compare.cases import Case, labels, uniform
 from handgrad.compare.cases.networks import layers
 
@@ -25,5 +27,14 @@ CASES = [
         {"convolutions": [convolution(2, 2, 3)], "dense": layers(3 * 2 * 1, 2)},
         uniform(3, 5, 4, 2, low=-1),
         labels(3, classes=2),
+    ),
+    Case(
+        "lenet_loss: certain",
+        {
+            "convolutions": [convolution(2, 1, 2)],
+            "dense": [(uniform(8, 3), np.array([0.0, 30.0, 0.0]))],
+        },
+        uniform(2, 5, 5, 1, low=-1),
+        np.array([1, 1]),
     ),
 ]
