@@ -1,4 +1,4 @@
-"""The benchmark of the checker measures what it says; its figures are not held against anything."""
+"""The benchmarks measure what they say; their figures are not held against anything."""
 
 import importlib.util
 import pathlib
@@ -13,13 +13,18 @@ from handgrad.compare import cases
 FOLDER = pathlib.Path(__file__).parents[1] / "benchmarks"
 
 
-@pytest.fixture
-def bench(monkeypatch):
-    spec = importlib.util.spec_from_file_location("check_speed", FOLDER / "check_speed.py")
+def script(name, monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, module)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    return script("check_speed", monkeypatch)
 
 
 def case_of(name):
@@ -104,3 +109,27 @@ def test_an_error_between_the_one_sided_derivatives_is_no_miss(bench, monkeypatc
     out = capsys.readouterr().out
     assert "caught | 0 of 0 |" in out
     assert "convention | 1 (activations.leaky_relu[kink], gradient 0 at [1]) |" in out
+
+
+def test_every_operation_is_timed_against_the_same_function(monkeypatch):
+    operations = script("operations", monkeypatch)
+    rows = operations.rows()
+    timed = {row.name.split(",")[0].split(" ×")[0].split(".")[-1] for row in rows}
+    assert timed == {case.function for case in cases.load()} - {"recurrence"}
+    for row in rows:
+        if not row.name.endswith(f"× {operations.COPIES}"):
+            args = jax.eval_shape(lambda row=row: row.draw(0))
+            hand, auto = (jax.eval_shape(f, *args) for f in (row.hand, row.auto))
+            assert [x.shape for x in jax.tree.leaves(hand)] == [
+                x.shape for x in jax.tree.leaves(auto)
+            ], row.name
+
+
+def test_a_row_says_how_the_two_compare(monkeypatch, capsys):
+    operations = script("operations", monkeypatch)
+    monkeypatch.setattr(operations, "SECONDS", 0.0)
+    assert operations.main(["-k", "relu6", "--rounds", "1"]) == 0
+    (line,) = [r for r in capsys.readouterr().out.splitlines() if r.startswith("| relu6")]
+    _, name, ours, autodiff, ratio, *_ = [cell.strip() for cell in line.split("|")]
+    assert name == "relu6, 1024×1024"
+    assert float(autodiff) / float(ours) == pytest.approx(float(ratio[:-1]), abs=0.05)
