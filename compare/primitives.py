@@ -34,6 +34,29 @@ ROUNDING = frozenset(
     triangular_solve cholesky scatter-add select_and_scatter_add convert_element_type""".split()
 )
 
+# Operations that add up many terms, and which of their inputs the terms are made of.
+SUMS = {
+    "reduce_sum": (0,),
+    "cumsum": (0,),
+    "reduce_window_sum": (0,),
+    "dot_general": (0, 1),
+    "conv_general_dilated": (0, 1),
+    "scatter-add": (0, 2),
+    "select_and_scatter_add": (0,),
+}
+
+
+def added(eqn: Any, inputs: list, result: Any) -> Any:
+    """The sum of the terms' absolute values, whose last digits a sum may lose; else the result."""
+    terms = SUMS.get(eqn.primitive.name)
+    if terms is None or not jnp.issubdtype(result.dtype, np.floating) or result.dtype.itemsize < 8:
+        return result
+    sizes = [np.abs(x) if k in terms else x for k, x in enumerate(inputs)]
+    try:
+        return RULES[eqn.primitive.name](*sizes, **eqn.params)
+    except Unsupported:
+        return result
+
 
 def rule(*names: str) -> Callable[[Callable], Callable]:
     def register(function: Callable) -> Callable:

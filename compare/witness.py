@@ -133,7 +133,7 @@ class Rounding:
         # two operations err independently, of equal results too
         number = self.operations.setdefault(id(eqn), len(self.operations))
         salts = self.salts + np.uint64(number * STRIDE % 2**64)
-        return [self._perturb(r, salts) for r in results]
+        return [self._perturb(r, salts, primitives.added(eqn, inputs, r)) for r in results]
 
     def constant(self, x):
         """A closed-over float32 number that is not a short binary one is known to 24 bits only."""
@@ -151,14 +151,18 @@ class Rounding:
         source, result = inputs[0].dtype, results[0].dtype
         return jnp.issubdtype(source, np.floating) and result.itemsize < source.itemsize
 
-    def _perturb(self, x, salts):
+    def _perturb(self, x, salts, size):
+        """By epsilons of x, or of the sizes of what was added up to it; zeros stay."""
         if not isinstance(x, np.ndarray) or not jnp.issubdtype(x.dtype, np.inexact):
             return x
         eps = max(EPS, float(jnp.finfo(x.dtype).eps)) if self.own else EPS
         rows = len(salts)
         by_row = x.ndim > 0 and x.shape[0] == rows > 1
         salt = salts.reshape(-1, *[1] * (x.ndim - 1)) if by_row else salts[0]
-        return (x * units(x, salt, 1 + eps * UNITS)).astype(x.dtype)
+        if size is x:
+            return (x * units(x, salt, 1 + eps * UNITS)).astype(x.dtype)
+        with np.errstate(all="ignore"):
+            return np.where(x == 0, x, x + size * units(x, salt, eps * UNITS)).astype(x.dtype)
 
 
 # --- truth and its floor ------------------------------------------------------------------------

@@ -65,7 +65,7 @@ def weight_norm(v, g):
     columns = v.reshape(-1, v.shape[-1])
     zero = jnp.all(columns == 0, 0, keepdims=True)
     lengths = jnp.linalg.norm(jnp.where(zero, 1, columns), axis=0, keepdims=True)
-    return (g[None] * columns / lengths).reshape(v.shape)
+    return (g[None] * jnp.where(zero, 0, columns / lengths)).reshape(v.shape)
 
 
 def l2_normalize(x, *, axis=-1, eps=1e-12):

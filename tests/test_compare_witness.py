@@ -437,6 +437,26 @@ def test_two_operations_err_independently_of_equal_results_too():
     assert (floor >= EPS).all()
 
 
+@pytest.mark.parametrize(
+    "add_up",
+    [
+        lambda x: x.sum(),
+        lambda x: jnp.cumsum(x)[-1],
+        lambda x: x @ jnp.ones(4),
+        lambda x: jax.lax.reduce_window(x, 0.0, jax.lax.add, (4,), (1,), "valid")[0],
+        lambda x: jnp.convolve(x, jnp.ones(4), "valid")[0],
+        lambda x: jnp.zeros(2).at[jnp.zeros(4, int)].add(x)[0],
+    ],
+    ids=["sum", "cumsum", "product", "window", "convolution", "scatter"],
+)
+def test_a_sum_errs_by_the_digits_of_its_terms(add_up):
+    """1 − 1 + 1e-8 in another order is 1e-8 ± 1e-16, though 1 and −1 move together."""
+    floor, _ = measured(add_up, [1.0, 1e-8, -1.0, 0.0], rounding=False)
+    assert 1e-16 < floor < 1e-14
+    still, _ = measured(add_up, [1.0, 0.0, -1.0, 0.0], rounding=False)
+    assert not still.any()
+
+
 def test_an_iteration_to_a_fixed_point_comes_to_rest_when_its_operations_err():
     def iterated(x):
         return jax.lax.while_loop(
