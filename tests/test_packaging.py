@@ -128,7 +128,7 @@ def test_it_works_from_another_folder(editable, wheel, source, environment, tmp_
 # --- what is declared ----------------------------------------------------------------------------
 
 DISTRIBUTION = {"sklearn": "scikit-learn", "_pytest": "pytest"}
-OWN = {"handgrad", "corpus", "tasks_of_a_test"}  # the last is written by a test
+OWN = {"handgrad", "corpus", "sizes", "tasks_of_a_test"}  # the last is written by a test
 OWN |= {path.stem for folder in ("tests", "examples") for path in (ROOT / folder).glob("*.py")}
 
 
