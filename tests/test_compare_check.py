@@ -9,6 +9,8 @@ import pytest
 from jax import lax
 
 from handgrad.compare import GradientMismatch, check, check_backward, check_gradient, examine
+from handgrad.compare.examination import Examination
+from handgrad.compare.report import Accuracy
 
 RNG = np.random.default_rng(0)
 
@@ -234,6 +236,16 @@ def test_digits_lost_by_chance_at_one_input_are_not_the_codes():
     report = check_backward(unlucky, jnp.sin, np.float32([0.7, 1.1]))
     assert report.accurate
     assert accuracy(report)["x"].hand < 4
+
+
+@pytest.mark.parametrize(
+    ("nearby", "ok"), [((1, 20, 20, 20), False), ((1, 1, 20, 20), False), ((1, 1, 1, 20), True)]
+)
+def test_digits_are_lost_where_most_inputs_nearby_lose_them(nearby, ok):
+    """The median decides, not the luckiest."""
+    given, *others = (Accuracy("x", "float32", float(e), 1.0) for e in (20, *nearby))
+    typical = Examination._typical(given, [*others, Accuracy("w", "float32", 0.0, 0.0)])
+    assert typical.ok is ok
 
 
 def test_a_wrong_derivation_is_not_called_accurate_or_inaccurate_in_its_text():
