@@ -15,7 +15,6 @@ from jax import lax
 from handgrad.manual.numerics import (
     log_probabilities,
     normalise,
-    probabilities,
     sigmoid_and_slope,
     tanh_and_slope,
     widen,
@@ -95,11 +94,11 @@ def sigmoid(x):
     r"""y = σ(x) = 1 / (1 + e⁻ˣ).
 
     x: any shape. Returns the same shape; bfloat16 and float16 are computed in float32.
-    Backward: x̄ = ȳ ∘ σ′(x), σ′(x) = e⁻ˣ/(1 + e⁻ˣ)². It equals y(1 − y), which has no correct
-    digit left at x = 20 in float32. σ′ is even: it is computed with −|x|, and cannot overflow.
+    Backward: x̄ = ȳ ∘ σ′(x), σ′(x) = σ(x)σ(−x) = y(1 − y), which has no correct digit left at
+    x = 20 in float32. σ′ is even: it is computed at −|x|, where y is small.
     Source: "The Math Behind Deep Learning" (ch. 14), eq. 14.44–14.47.
     """
-    y, _ = sigmoid_and_slope(widen(x))  # one exponential for forward and backward
+    y, _ = sigmoid_and_slope(widen(x))  # one σ(−|x|) for forward and backward
     return y.astype(x.dtype), x
 
 
@@ -114,8 +113,8 @@ def tanh(x):
     r"""y = tanh x = (eˣ − e⁻ˣ) / (eˣ + e⁻ˣ) = 2σ(2x) − 1.
 
     x: any shape. Returns the same shape.
-    Backward: x̄ = ȳ ∘ (1 − y²), which has no correct digit left at |x| = 10 in float32: from
-    |y| = ½ on it is computed as e^{−2|x|}(1 + |y|)², since 1 − |y| = e^{−2|x|}(1 + |y|).
+    Backward: x̄ = ȳ ∘ (1 − y²), which has no correct digit left at |x| = 10 in float32: it is
+    computed as 4 σ(2x)σ(−2x), since y = σ(2x) − σ(−2x) and the two add up to 1.
     Source: "The Math Behind Deep Learning" (ch. 14), eq. 14.48–14.53.
     """
     return jnp.tanh(x), x
@@ -244,8 +243,8 @@ def silu(x):
     Source: Elfwing, Uchibe, Doya (2018), "Sigmoid-weighted linear units for neural network
     function approximation in reinforcement learning".
     """
-    z = widen(x)
-    return (z * lax.logistic(z)).astype(x.dtype), x
+    y, _ = silu_and_slope(widen(x))
+    return y.astype(x.dtype), x
 
 
 @silu.backward
@@ -255,7 +254,7 @@ def _(x, dy):
 
 
 def silu_and_slope(x):
-    """xσ(x) and its derivative, from one exponential."""
+    """xσ(x) and its derivative, from one sigmoid."""
     sigma, slope = sigmoid_and_slope(x)
     return x * sigma, sigma + x * slope
 
@@ -272,11 +271,7 @@ def gelu(x, *, approximate=True):
     Source: Hendrycks, Gimpel (2016), "Gaussian error linear units".
     """
     z = widen(x)
-    if approximate:
-        v, _ = _twice_u(z)
-        y = z * lax.logistic(v)
-    else:
-        y = z * _normal_cdf(z)
+    y, _ = gelu_and_slope(z, approximate)
     return y.astype(x.dtype), x
 
 
@@ -287,28 +282,14 @@ def _(x, dy, *, approximate):
 
 
 def gelu_and_slope(x, approximate):
-    """gelu(x) and its derivative, from one exponential or error function."""
+    """gelu(x) and its derivative, which share a sigmoid or an error function."""
     if approximate:
-        v, dv = _twice_u(x)
-        sigma, slope = sigmoid_and_slope(v)
-        return x * sigma, sigma + x * slope * dv
-    cdf = _normal_cdf(x)
-    return x * cdf, cdf + x * _normal_density(x)
-
-
-def _twice_u(x):
-    """v = 2√(2/π)(x + 0.044715x³) and v′."""
-    x = jnp.clip(x, -40, 40)  # beyond, σ(v) is 0 or 1 in every dtype; x³ would overflow
-    c = 2 * math.sqrt(2 / math.pi)
-    return c * (x + 0.044715 * x * x * x), c * (1 + 3 * 0.044715 * x * x)
-
-
-def _normal_cdf(x):
-    return 0.5 * lax.erfc(-math.sqrt(0.5) * x)  # 1 + erf would lose the digits of the left tail
-
-
-def _normal_density(x):
-    return jnp.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+        c = 2 * math.sqrt(2 / math.pi)
+        square = jnp.minimum(x * x, 1600)  # beyond, σ(2u) is 0 or 1 in every dtype
+        sigma, slope = sigmoid_and_slope(x * (c + 0.044715 * c * square))
+        return x * sigma, sigma + x * slope * (c + 3 * 0.044715 * c * square)
+    cdf = 0.5 * lax.erfc(-math.sqrt(0.5) * x)  # 1 + erf would lose the digits of the left tail
+    return x * cdf, cdf + x * jnp.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
 
 
 @op
@@ -340,8 +321,9 @@ def log_softmax(x, *, axis=-1):
 
     x: any shape with at least one axis. axis: int. Returns the same shape; bfloat16 and float16
     are computed in float32.
-    Backward: x̄ᵢ = ȳᵢ − pᵢ Σⱼ ȳⱼ = ȳᵢ(1 − pᵢ) − pᵢ(Σⱼ ȳⱼ − ȳᵢ) with p = eʸ, and 1 − p, where p
-    is above ½, as the sum of the others: the gradient of an almost certain class keeps its digits.
+    Backward: x̄ᵢ = ȳᵢ − pᵢ Σⱼ ȳⱼ = ȳᵢ(1 − pᵢ) − pᵢ(Σⱼ ȳⱼ − ȳᵢ) with p = eʸ and 1 − p = −(eʸ − 1):
+    the gradient of an almost certain class keeps its digits. Where there is none, the first form
+    has them too.
     x is kept with two numbers a row instead of y, which a narrow dtype rounds too much for eʸ.
     Source: "Fundamentals of deep learning" (ch. 3), eq. 3.15–3.18.
     """
@@ -352,9 +334,10 @@ def log_softmax(x, *, axis=-1):
 @log_softmax.backward
 def _(residuals, dy, *, axis):
     x, normaliser = residuals
-    p, one_minus_p = probabilities(x, normaliser)
-    dz = widen(dy)
-    dx = dz * one_minus_p - p * (dz.sum(axis, keepdims=True) - dz)
+    y, dz = log_probabilities(x, normaliser), widen(dy)
+    p, total = jnp.exp(y), dz.sum(axis, keepdims=True)
+    certain = (normaliser[1] < 0.5).any()
+    dx = lax.cond(certain, lambda: -dz * jnp.expm1(y) - p * (total - dz), lambda: dz - p * total)
     return (dx.astype(x.dtype),)
 
 

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from handgrad.manual.activations import softplus
-from handgrad.manual.losses import softmax_cross_entropy_with_integer_labels
-from handgrad.manual.numerics import log_probabilities, normalise, probabilities, widen
+from handgrad.manual.losses import beside_label, softmax_cross_entropy_with_integer_labels
+from handgrad.manual.numerics import log_probabilities, normalise, widen
 from handgrad.manual.op import op
 from handgrad.manual.shapes import same_shapes
 
@@ -56,16 +56,18 @@ def kl_divergence_with_logits(p_logits, q_logits):
     r"""D = Σᵢ pᵢ (ln pᵢ − ln qᵢ) with p = softmax(a), q = softmax(b), for each sample.
 
     p_logits, q_logits: a and b, (*batch, classes). Returns (*batch,).
-    Backward: āᵢ = D̄ pᵢ (ln pᵢ − ln qᵢ − D),   b̄ᵢ = D̄ (qᵢ − pᵢ), and (1 − pᵢ) − (1 − qᵢ) where
-    pᵢ is above ½, each with all its digits. As in distillation p is the teacher, q the pupil.
+    Backward, with dᵢ = ln pᵢ − ln qᵢ:   āᵢ = D̄ pᵢ (dᵢ − D),
+        b̄ᵢ = D̄ (qᵢ − pᵢ) = D̄ pᵢ (e^{−dᵢ} − 1), or −D̄ qᵢ (e^{dᵢ} − 1) if qᵢ is the larger
+    so that equal and almost certain classes keep their digits. As in distillation p is the
+    teacher, q the pupil.
     Nothing is infinite for finite logits. float16 and bfloat16 are computed in float32.
     Raises ValueError where the shapes differ.
     Source: Hinton, Vinyals, Dean (2015), "Distilling the knowledge in a neural network".
     """
     same_shapes("kl_divergence_with_logits", least=1, p_logits=p_logits, q_logits=q_logits)
     normalisers = normalise(p_logits), normalise(q_logits)
-    p, _ = probabilities(p_logits, normalisers[0])
-    loss = (p * _difference(p_logits, q_logits, normalisers)).sum(-1, keepdims=True)
+    log_p, log_q = map(log_probabilities, (p_logits, q_logits), normalisers)
+    loss = (jnp.exp(log_p) * (log_p - log_q)).sum(-1, keepdims=True)
     return loss[..., 0].astype(p_logits.dtype), (p_logits, q_logits, normalisers, loss)
 
 
@@ -73,17 +75,12 @@ def kl_divergence_with_logits(p_logits, q_logits):
 def _(residuals, dy):
     p_logits, q_logits, normalisers, loss = residuals
     dy = widen(dy)[..., None]
-    p, one_minus_p = probabilities(p_logits, normalisers[0])
-    q, one_minus_q = probabilities(q_logits, normalisers[1])
-    dp_logits = dy * p * (_difference(p_logits, q_logits, normalisers) - loss)
-    dq_logits = dy * jnp.where(p > 0.5, one_minus_p - one_minus_q, q - p)
+    log_p, log_q = map(log_probabilities, (p_logits, q_logits), normalisers)
+    p, d = jnp.exp(log_p), log_p - log_q
+    larger = jnp.where(d > 0, p, -jnp.exp(log_q))
+    dp_logits = dy * p * (d - loss)
+    dq_logits = dy * larger * jnp.expm1(jnp.where(d > 0, -d, d))
     return dp_logits, dq_logits
-
-
-def _difference(p_logits, q_logits, normalisers):
-    """ln p − ln q."""
-    of_p, of_q = normalisers
-    return log_probabilities(p_logits, of_p) - log_probabilities(q_logits, of_q)
 
 
 @op
@@ -105,18 +102,16 @@ def label_smoothing_cross_entropy(logits, labels, *, smoothing=0.1):
             f"label_smoothing_cross_entropy: smoothing is {smoothing}; it must be in [0, 1]"
         )
     hard, residuals = softmax_cross_entropy_with_integer_labels.forward(logits, labels)
-    even = -log_probabilities(logits, residuals[-1]).mean(-1)
+    even = -log_probabilities(logits, residuals[2]).mean(-1)
     loss = (1 - smoothing) * widen(hard) + smoothing * even
     return loss.astype(logits.dtype), residuals
 
 
 @label_smoothing_cross_entropy.backward
 def _(residuals, dy, *, smoothing):
-    logits, index, normaliser = residuals
-    p, one_minus_p = probabilities(logits, normaliser)
-    chosen = lax.broadcasted_iota(index.dtype, logits.shape, logits.ndim - 1) == index
+    logits = residuals[0]
     share = smoothing / logits.shape[-1]
-    dlogits = widen(dy)[..., None] * (jnp.where(chosen, smoothing - one_minus_p, p) - share)
+    dlogits = widen(dy)[..., None] * (beside_label(*residuals, own=smoothing) - share)
     return dlogits.astype(logits.dtype), None
 
 

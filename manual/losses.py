@@ -194,8 +194,8 @@ def softmax_cross_entropy(logits, labels):
     logits, labels: (*batch, classes); labels one-hot or soft, floating-point, and their sum
     need not be one. Returns (*batch,).
     Backward: s̄ᵢ = L̄ (pᵢ Σₖcₖ − cᵢ) = L̄ (pᵢ Σ_{k≠i}cₖ − cᵢ(1 − pᵢ)),  c̄ᵢ = −L̄ ln pᵢ;
-    with Σ c = 1 it is the p − c of the books. 1 − p, where p is above ½, is the sum of the other
-    classes: the gradient of an almost certain class keeps its digits.
+    with Σ c = 1 it is the p − c of the books. 1 − p is −(e^{ln p} − 1): the gradient of an almost
+    certain class keeps its digits.
     Raises ValueError where the shapes differ, TypeError for integer labels.
     Source: "Fundamentals of deep learning" (ch. 3), eq. 3.17–3.18; "The Math Behind Deep
     Learning" (ch. 14), eq. 14.157–14.167 (there for the loss of eq. 14.151, for which it fails).
@@ -215,10 +215,10 @@ def softmax_cross_entropy(logits, labels):
 @softmax_cross_entropy.backward
 def _(residuals, dy):
     logits, labels, normaliser = residuals
-    p, one_minus_p = probabilities(logits, normaliser)
+    log_p = log_probabilities(logits, normaliser)
     c, dy = widen(labels), widen(dy)[..., None]
-    dlogits = dy * (p * (c.sum(-1, keepdims=True) - c) - c * one_minus_p)
-    dlabels = -dy * log_probabilities(logits, normaliser)
+    dlogits = dy * (jnp.exp(log_p) * (c.sum(-1, keepdims=True) - c) + c * jnp.expm1(log_p))
+    dlabels = -dy * log_p
     return dlogits.astype(logits.dtype), dlabels.astype(labels.dtype)
 
 
@@ -251,16 +251,19 @@ def softmax_cross_entropy_with_integer_labels(logits, labels):
     rest = jnp.where(valid, rest, jnp.nan)  # makes the loss and the gradient NaN
     picked = jnp.take_along_axis(logits, index, -1, mode="clip")  # (*batch, 1)
     log_p = log_probabilities(picked, (peak, rest))
-    return -log_p[..., 0].astype(logits.dtype), (logits, index, (peak, rest))
+    return -log_p[..., 0].astype(logits.dtype), (logits, index, (peak, rest), log_p)
 
 
 @softmax_cross_entropy_with_integer_labels.backward
 def _(residuals, dy):
-    logits, index, normaliser = residuals
-    p, one_minus_p = probabilities(logits, normaliser)
+    dlogits = widen(dy)[..., None] * beside_label(*residuals)
+    return dlogits.astype(residuals[0].dtype), None
+
+
+def beside_label(logits, index, normaliser, log_p, own=0.0):
+    """pᵢ − δ_ic + own δ_ic, with p_c − 1 out of ln p_c."""
     chosen = lax.broadcasted_iota(index.dtype, logits.shape, logits.ndim - 1) == index
-    dlogits = widen(dy)[..., None] * jnp.where(chosen, -one_minus_p, p)
-    return dlogits.astype(logits.dtype), None
+    return jnp.where(chosen, jnp.expm1(log_p) + own, probabilities(logits, normaliser))
 
 
 def _weighted_inverse(weight, x):

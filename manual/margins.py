@@ -148,8 +148,8 @@ def info_nce(queries, keys, *, temperature=0.1, symmetric=False):
     as they are; for cosines give them through l2_normalize.
     Backward: s̄ᵢⱼ = L̄ᵢ (pᵢⱼ − δᵢⱼ), or ½ of that + ½ L̄ⱼ (p′ᵢⱼ − δᵢⱼ) if symmetric;
         q̄ = s̄ k / τ,   k̄ = s̄ᵀ q / τ
-    The similarities, (samples, samples), are kept; pᵢᵢ − 1 is the sum of the others where pᵢᵢ is
-    above ½. Products are accumulated in float32 at least.
+    The similarities, (samples, samples), are kept; pᵢᵢ − 1 is e^{ln pᵢᵢ} − 1, with all its
+    digits. Products are accumulated in float32 at least.
     Raises ValueError where the shapes differ or temperature is not positive.
     Source: van den Oord, Li, Vinyals (2018), "Representation learning with contrastive predictive
     coding"; symmetric: Radford et al. (2021), "Learning transferable visual models".
@@ -162,23 +162,21 @@ def info_nce(queries, keys, *, temperature=0.1, symmetric=False):
     positive("info_nce", temperature=temperature)
     s = jnp.matmul(queries, keys.T, preferred_element_type=wide(queries.dtype)) / temperature
     normalisers = [normalise(s, axis) for axis in ((1, 0) if symmetric else (1,))]
-    own = jnp.diagonal(s)[:, None]
-    log_p = [
-        log_probabilities(own, (peak.reshape(-1, 1), rest.reshape(-1, 1)))
-        for peak, rest in normalisers
-    ]
-    loss = -jnp.concatenate(log_p, 1).mean(1)
-    return loss.astype(queries.dtype), (queries, keys, s, normalisers)
+    own = jnp.diagonal(s)
+    log_p = [log_probabilities(own, [part.ravel() for part in both]) for both in normalisers]
+    loss = -jnp.stack(log_p).mean(0)
+    return loss.astype(queries.dtype), (queries, keys, s, normalisers, log_p)
 
 
 @info_nce.backward
 def _(residuals, dy, *, temperature, symmetric):
-    queries, keys, s, normalisers = residuals
+    queries, keys, s, normalisers, log_p = residuals
     dy = widen(dy) / len(normalisers)
     own = lax.broadcasted_iota(jnp.int32, s.shape, 0) == lax.broadcasted_iota(jnp.int32, s.shape, 1)
     ds = jnp.zeros_like(s)
-    for normaliser, cotangent in zip(normalisers, (dy[:, None], dy[None]), strict=False):
-        p, one_minus_p = probabilities(s, normaliser)
-        ds = ds + cotangent * jnp.where(own, -one_minus_p, p)
+    for axis, normaliser, of_own in zip((1, 0), normalisers, log_p, strict=False):
+        less_one = jnp.expand_dims(jnp.expm1(of_own), axis)
+        errors = jnp.where(own, less_one, probabilities(s, normaliser))
+        ds = ds + jnp.expand_dims(dy, axis) * errors
     ds = ds / temperature
     return jnp.matmul(ds, widen(keys)), jnp.matmul(ds.T, widen(queries))

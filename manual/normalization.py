@@ -297,8 +297,8 @@ def _(residuals, dy, *, axis, eps):
     x, size = residuals
     dy, divisor = widen(dy), jnp.maximum(size, eps)
     y = over(x, divisor)
-    radial = jnp.where(size > eps, y * (dy * y).sum(axis, keepdims=True), 0)
-    return (over(dy - radial, divisor),)
+    along = jnp.where(size > eps, (dy * y).sum(axis, keepdims=True), 0)
+    return (over(dy - y * along, divisor),)
 
 
 def _along(v, x):

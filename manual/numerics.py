@@ -13,6 +13,7 @@ from jax import lax
 
 __all__ = [
     "Normaliser",
+    "expm1",
     "length",
     "log_probabilities",
     "normalise",
@@ -51,13 +52,19 @@ def normalise(x: jax.Array, axis: int = -1) -> Normaliser:
     x: any shape. Returns two arrays of x's shape with `axis` of size one, accumulated in float32
     at least. Nothing overflows, and an r that is small beside 1 keeps its digits: by them the
     log-probability of an almost certain class, and its distance to 1, are not rounded to zero.
+    They cost a second sum, which is made only where some total is near 1.
     """
     x = widen(x)
     peak = x.max(axis, keepdims=True)
-    e = jnp.exp(x - peak)  # in [0, 1]
-    ones = jnp.floor(e)  # 1 at m and wherever it is tied
-    rest = (e - ones).sum(axis, keepdims=True) + (ones.sum(axis, keepdims=True) - 1)
-    return peak, rest
+    total = jnp.exp(x - peak).sum(axis, keepdims=True)
+
+    def others():
+        e = jnp.exp(x - peak)  # in [0, 1]
+        return (e - jnp.floor(e)).sum(axis, keepdims=True)  # what is 1, at m or tied, is left out
+
+    near = total < 1.5  # so nothing is tied
+    rest = jnp.where(near, lax.cond(near.any(), others, lambda: total), total - 1)
+    return lax.optimization_barrier(peak), rest  # or x − xₘ would be written down in between
 
 
 def log_probabilities(x: jax.Array, normaliser: Normaliser) -> jax.Array:
@@ -66,48 +73,60 @@ def log_probabilities(x: jax.Array, normaliser: Normaliser) -> jax.Array:
     return widen(x) - peak - jnp.log1p(rest)
 
 
-def probabilities(x: jax.Array, normaliser: Normaliser) -> tuple[jax.Array, jax.Array]:
-    """p = e^{x−xₘ}/(1 + r) and 1 − p, both with all their digits.
-
-    The latter is a difference of almost equal numbers only where p is above ½; that is at the
-    largest entry alone, where it is r/(1 + r).
-    """
+def probabilities(x: jax.Array, normaliser: Normaliser) -> jax.Array:
+    """p = softmax x = e^{x−xₘ}/(1 + r). 1 − p with all its digits is −(e^{ln p} − 1), by expm1."""
     peak, rest = normaliser
-    p = jnp.exp(widen(x) - peak) / (1 + rest)
-    return p, jnp.where(p > 0.5, rest / (1 + rest), 1 - p)
+    return jnp.exp(widen(x) - peak) / (1 + rest)
+
+
+def expm1(x: jax.Array) -> jax.Array:
+    """eˣ − 1 = 2t/(1 − t), t = tanh(x/2): below |x| = 1 by Lambert's continued fraction of it.
+
+    Right to the last digits of float64, and made of one function where XLA's is of two.
+    """
+    half = 0.5 * x
+    s = half * half
+    over = half * (135135 + s * (17325 + s * (378 + s)))
+    under = 135135 + s * (62370 + s * (3150 + 28 * s))
+    return jnp.where(jnp.abs(x) < 1, 2 * over / (under - over), jnp.exp(x) - 1)
 
 
 def sigmoid_and_slope(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """σ(x) and σ′(x) = e/(1 + e)², e = e^{−|x|}, each with all its digits, from one exponential."""
-    e = jnp.exp(jnp.where(x > 0, -x, x))  # in (0, 1]
-    total = 1 + e
-    return jnp.where(x > 0, 1, e) / total, e / (total * total)
+    """σ(x) and σ′(x) = τ(1 − τ), τ = σ(−|x|), each with all its digits."""
+    tail = lax.logistic(-jnp.abs(x))  # in [0, ½]; JAX's |x| has the slope 1 at 0, as the branch
+    return jnp.where(x < 0, tail, 1 - tail), tail * (1 - tail)
 
 
 def tanh_and_slope(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """t = tanh x and t′ = 1 − t²; from |t| = ½ on, where the difference loses its digits, it is
-    e^{−2|x|}(1 + |t|)²."""
-    t = jnp.tanh(x)
-    far, root = jnp.where(x > 0, -x, x), 1 + jnp.where(x > 0, t, -t)  # each side is analytic
-    square = t * t
-    return t, jnp.where(square < 0.25, 1 - square, jnp.exp(2 * far) * root * root)
+    """tanh x and its derivative 1 − tanh² x = 4τ(1 − τ), τ = σ(−2|x|), with all its digits."""
+    tail = lax.logistic(-2 * jnp.abs(x))
+    return jnp.tanh(x), 4 * tail * (1 - tail)
 
 
 def length(x: jax.Array, axis: int | tuple[int, ...] = -1) -> jax.Array:
     """‖x‖ = √Σ x² along `axis`, which stays, of size one; in float32 at least.
 
-    The squares are those of x over a power of two near its largest entry, which is exact: they
-    neither overflow nor vanish, and a vector of 1e-30 has its length. Zero has the derivative 0.
+    Where a sum of squares overflows or vanishes, the squares are those of x over a power of two
+    near its largest entry, which is exact: a vector of 1e-30 has its length. Zero has the
+    derivative 0.
     """
     x = widen(x)
-    scale = _power_of_two_below(jnp.abs(x).max(axis, keepdims=True, initial=0))
-    squares = jnp.square(x / scale).sum(axis, keepdims=True)
-    return jnp.where(squares == 0, 0, scale * jnp.sqrt(jnp.where(squares == 0, 1, squares)))
+    squares = jnp.square(x).sum(axis, keepdims=True)
+    limits = jnp.finfo(x.dtype)
+    fit = (squares > float(limits.tiny) / float(limits.eps) ** 2) & (squares < jnp.inf)
+
+    def scaled():
+        scale = _power_of_two_below(jnp.abs(x).max(axis, keepdims=True, initial=0))
+        squares = jnp.square(x / scale).sum(axis, keepdims=True)
+        return jnp.where(squares == 0, 0, scale * jnp.sqrt(jnp.where(squares == 0, 1, squares)))
+
+    size = jnp.sqrt(jnp.where(fit, squares, 1))
+    return jnp.where(fit, size, lax.cond(fit.all(), lambda: size, scaled))
 
 
 def over(x: jax.Array, size: jax.Array) -> jax.Array:
     """x / size, and 0 where the size is 0: the direction of x, if that is its length."""
-    return widen(x) / jnp.where(size == 0, jnp.inf, size)
+    return widen(x) * (1 / jnp.where(size == 0, jnp.inf, size))  # one division a vector
 
 
 def _power_of_two_below(x: jax.Array) -> jax.Array:

@@ -62,21 +62,21 @@ def smooth_l1(predictions, targets, *, beta=1.0):
 
     predictions, targets: (*batch, outputs). beta: β, a positive number. Returns (*batch,).
     It is huber's with δ = β, divided by β: far from zero its slope is 1 whatever β.
-    Backward: ŷ̄ = S̄ c, t̄ = −ŷ̄ with c = min(max((ŷ − t)/β, −1), 1), which is all that is kept.
+    Backward: ŷ̄ = S̄ min(max(e/β, −1), 1), t̄ = −ŷ̄ with e = ŷ − t, which is all that is kept.
     Raises ValueError where the shapes differ or beta is not positive.
     Source: Girshick (2015), "Fast R-CNN".
     """
     same_shapes("smooth_l1", least=1, predictions=predictions, targets=targets)
     positive("smooth_l1", beta=beta)
     error = widen(predictions - targets)  # (*batch, outputs)
-    clipped = jnp.clip(error / beta, -1, 1)
-    loss = (clipped * (error - 0.5 * beta * clipped)).sum(-1)
-    return loss.astype(predictions.dtype), clipped.astype(predictions.dtype)
+    size = jnp.abs(error)
+    loss = jnp.where(size < beta, 0.5 * (error / beta) * error, size - 0.5 * beta).sum(-1)
+    return loss.astype(predictions.dtype), error.astype(predictions.dtype)
 
 
 @smooth_l1.backward
-def _(clipped, dy):
-    dpredictions = dy[..., None] * clipped
+def _(error, dy, *, beta):
+    dpredictions = dy[..., None] * jnp.clip(error / beta, -1, 1)
     return dpredictions, -dpredictions
 
 

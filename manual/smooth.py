@@ -71,23 +71,26 @@ def squareplus(x, *, b=4.0):
     Source: Barron (2021), "Squareplus: a softplus-like algebraic rectifier".
     """
     positive("squareplus", b=b)
-    y, _ = _squareplus(widen(x), b)
-    return y.astype(x.dtype), x
+    numerator, denominator, _ = _squareplus(widen(x), b)
+    return (numerator / denominator).astype(x.dtype), x
 
 
 @squareplus.backward
 def _(x, dy, *, b):
-    y, r = _squareplus(widen(x), b)
-    return ((widen(dy) * (y / r)).astype(x.dtype),)
+    numerator, denominator, r = _squareplus(widen(x), b)
+    return ((widen(dy) * (numerator / (denominator * r))).astype(x.dtype),)
 
 
 def _squareplus(x, b):
-    """y and r."""
-    size = jnp.where(x > 0, x, -x)  # |x|, whose derivative at 0 is that of its branch below
+    """Numerator and denominator of y, and r."""
     # x² might overflow beyond 2⁶⁰, where r is |x| to rounding
-    r = jnp.maximum(jnp.sqrt(jnp.square(jnp.minimum(size, 2.0**60)) + b), size)
-    half = 0.5 * size + 0.5 * r
-    return jnp.where(x > 0, half, 0.25 * b / half), r
+    r = jnp.maximum(jnp.sqrt(jnp.square(jnp.minimum(jnp.abs(x), 2.0**60)) + b), jnp.abs(x))
+    above = x > 0
+    return (
+        jnp.where(above, 0.5 * x + 0.5 * r, 0.25 * b),
+        jnp.where(above, 1, 0.5 * r - 0.5 * x),
+        r,
+    )
 
 
 @op

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from handgrad import manual, reference
+from handgrad.manual.numerics import expm1, length
 
 DTYPES = (jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64)
 
@@ -250,6 +251,55 @@ def test_softmaxes_keep_every_digit_of_value_and_jacobian(name, dtype):
                     weight = p[i] if name == "softmax" else 1
                     true = weight * (q[i] if i == j else -p[j])
                     assert close(j_row[i, j], true), (row, i, j)
+
+
+COTANGENTS = {
+    "any": np.random.default_rng(3).standard_normal(ROWS.shape),
+    "of the largest": np.eye(3)[ROWS.argmax(-1)],
+}
+
+
+@pytest.mark.parametrize("cotangent", COTANGENTS)
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_an_almost_certain_row_changes_nothing_in_the_others(name, cotangent):
+    """It is what makes a second sum, and another form of the backward, worth their time."""
+    x, dy = (jnp.asarray(a, jnp.float32) for a in (ROWS, COTANGENTS[cotangent]))
+
+    p, q = (np.array(each, float) for each in zip(*map(probabilities, ROWS), strict=True))
+    others = np.abs(dy).sum(-1, keepdims=True) - np.abs(dy)
+    terms = p * (q * np.abs(dy) + others) if name == "softmax" else q * np.abs(dy) + p * others
+
+    def gradient(x, dy):
+        return jax.vjp(getattr(manual, name), x)[1](dy)[0]
+
+    together = np.asarray(gradient(x, dy), float)
+    by_rows = [gradient(x[k : k + 1], dy[k : k + 1])[0] for k in range(len(ROWS))]
+    for alone in (jax.vmap(gradient)(x, dy), jnp.stack(by_rows)):
+        assert (np.abs(together - np.asarray(alone, float)) <= 2e-5 * terms + 1e-37).all()
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_expm1_keeps_every_digit(dtype):
+    with jax.enable_x64(True), mp.workdps(60):
+        x = jnp.asarray([*GRID[np.abs(GRID) < 80], *RANDOM, 0.999999, -0.999999], dtype)
+        eps = float(jnp.finfo(dtype).eps)
+        for at, got in zip(np.asarray(x, float), np.asarray(expm1(x), float), strict=True):
+            true = mp.expm1(mp.mpf(at))
+            assert abs(got - true) <= eps * (3 + abs(at)) * abs(true), at
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_lengths_of_any_size_stand_side_by_side(dtype):
+    with jax.enable_x64(True):
+        huge = float(jnp.finfo(dtype).max) ** 0.75
+        rows = np.array([[3, 4, 0], [0, 0, 0], [3e-30, 4e-30, 0], [3, 4, 1e-30]])
+        rows = jnp.asarray([*rows, rows[0] * huge, rows[0] / huge], dtype)
+        expected = np.array([5, 0, 5e-30, 5, 5 * huge, 5 / huge])
+        for got in (length(rows), jax.vmap(length)(rows), jnp.stack([length(r) for r in rows])):
+            np.testing.assert_allclose(got[:, 0], expected, rtol=4 * float(jnp.finfo(dtype).eps))
+        slopes = jax.vmap(jax.grad(lambda x: length(x)[0]))(rows)
+        directions = np.where(expected[:, None] == 0, 0, [[0.6, 0.8, 0]])
+        np.testing.assert_allclose(slopes, directions, rtol=1e-6, atol=1e-30)
 
 
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
