@@ -163,7 +163,7 @@ def info_nce(queries, keys, *, temperature=0.1, symmetric=False):
     s = jnp.matmul(queries, keys.T, preferred_element_type=wide(queries.dtype)) / temperature
     normalisers = [normalise(s, axis) for axis in ((1, 0) if symmetric else (1,))]
     own = jnp.diagonal(s)
-    log_p = [log_probabilities(own, [part.ravel() for part in both]) for both in normalisers]
+    log_p = [log_probabilities(own, (peak.ravel(), rest.ravel())) for peak, rest in normalisers]
     loss = -jnp.stack(log_p).mean(0)
     return loss.astype(queries.dtype), (queries, keys, s, normalisers, log_p)
 
