@@ -114,7 +114,7 @@ def tanh(x):
 
     x: any shape. Returns the same shape.
     Backward: x̄ = ȳ ∘ (1 − y²), which has no correct digit left at |x| = 10 in float32: it is
-    computed as 4 σ(2x)σ(−2x), since y = σ(2x) − σ(−2x) and the two add up to 1.
+    computed as (1 − |y|)(1 + |y|) with 1 − |y| = 2σ(−2|x|).
     Source: "The Math Behind Deep Learning" (ch. 14), eq. 14.48–14.53.
     """
     return jnp.tanh(x), x

@@ -88,7 +88,7 @@ def expm1(x: jax.Array) -> jax.Array:
     s = half * half
     over = half * (135135 + s * (17325 + s * (378 + s)))
     under = 135135 + s * (62370 + s * (3150 + 28 * s))
-    return jnp.where(jnp.abs(x) < 1, 2 * over / (under - over), jnp.exp(x) - 1)
+    return jnp.where(s < 0.25, 2 * over / (under - over), jnp.exp(x) - 1)
 
 
 def sigmoid_and_slope(x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -98,9 +98,9 @@ def sigmoid_and_slope(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def tanh_and_slope(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """tanh x and its derivative 1 − tanh² x = 4τ(1 − τ), τ = σ(−2|x|), with all its digits."""
-    tail = lax.logistic(-2 * jnp.abs(x))
-    return jnp.tanh(x), 4 * tail * (1 - tail)
+    """t = tanh x and t′ = (1 − |t|)(1 + |t|), with all its digits: 1 − |t| is 2σ(−2|x|)."""
+    t = jnp.tanh(x)
+    return t, 2 * lax.logistic(-2 * jnp.abs(x)) * (1 + jnp.abs(t))
 
 
 def length(x: jax.Array, axis: int | tuple[int, ...] = -1) -> jax.Array:

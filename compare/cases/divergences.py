@@ -24,6 +24,11 @@ CASES = [
         labels(2, 3, classes=4),
         smoothing=0.3,
     ),
+    Case(
+        "label_smoothing_cross_entropy: none stands out",
+        normal(2, 7, scale=0.1),
+        labels(2, classes=7),
+    ),
     Case("label_smoothing_cross_entropy: certain", CERTAIN, np.array([0, 1])),
     Case("label_smoothing_cross_entropy: hard", normal(2, 3), labels(2, classes=3), smoothing=0.0),
     Case("focal_loss_with_logits", normal(3, 4), labels(3, 4, classes=2)),

@@ -80,6 +80,13 @@ CASES = [
         loss="softmax_cross_entropy",
     ),
     Case(
+        "mlp_loss: logits below zero",
+        [*layers(3, 5), (uniform(5, 4), uniform(4, low=-9, high=-6))],
+        normal(2, 3),
+        one_hot(2, 4),
+        loss="softmax_cross_entropy",
+    ),
+    Case(
         "mlp_loss: soft labels",
         layers(3, 5, 4),
         normal(2, 3),
