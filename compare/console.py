@@ -278,8 +278,9 @@ def uncovered(measured: Sequence["Coverage"], least: float) -> Text:
             continue
         if c.survived or c.equivalent:
             text.append(f"\n{c.name}\n", "bold")
-        for s in c.survived:
-            text.append(f"  not verified by these inputs  {s}\n", "red")
+        weak = [str(s) for s in c.survived if not s.reason]
+        for line in (*weak, *_alike(s for s in c.survived if s.reason)):
+            text.append(f"  not verified by these inputs  {line}\n", "red")
         for line in _alike(c.equivalent):
             text.append(f"  makes no difference  {line}\n", "dim")
     if short := [c.name for c in measured if not c.reaches(least)] if least else []:

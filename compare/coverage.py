@@ -26,7 +26,7 @@ from handgrad.compare.source import Place
 
 @dataclasses.dataclass(frozen=True)
 class Survivor:
-    """A change that the inputs do not notice, and why none can where none does."""
+    """A change that the inputs do not notice, and why none of those tried does."""
 
     place: Place | None
     words: str
@@ -39,7 +39,11 @@ class Survivor:
         return *where, re.sub(r"by \d+ \(", "by N (", self.words)
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.words}" if self.place else self.words
+        words = f"{self.words}: {UNREACHED}" if self.reason == UNREACHED else self.words
+        return f"{self.place}: {words}" if self.place else words
+
+
+UNREACHED = "no input tried comes there"  # a branch of a condition, or a loop of no rounds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Coverage:
 
     name: str
     killed: int
-    survived: tuple[Survivor, ...] = ()  # noticed at other inputs only: these are weak
+    survived: tuple[Survivor, ...] = ()  # noticed at other inputs only, or run at none
     equivalent: tuple[Survivor, ...] = ()  # noticed at no input tried
     unavailable: str | None = None
     noticed: frozenset[tuple] = frozenset()  # the keys of those killed
@@ -98,7 +102,13 @@ def together(name: str, parts: Sequence[Coverage]) -> Coverage:
         reasons = dict.fromkeys(p.unavailable for p in parts)
         return Coverage(name, 0, unavailable="; ".join(filter(None, reasons)))
     noticed = frozenset(key for p in measured for key in p.noticed)
-    weak = {s.key: s for p in measured for s in p.survived if s.key not in noticed}
+    run = {s.key for p in measured for s in p.equivalent}
+    weak = {
+        s.key: s
+        for p in measured
+        for s in p.survived
+        if s.key not in noticed and not (s.reason == UNREACHED and s.key in run)
+    }
     same = {
         s.key: s
         for p in measured
@@ -181,7 +191,8 @@ def _measure(title: str, row: Row, rows: Rows, further: list[list[np.ndarray]]) 
         else:
             every = [known[id(inputs)] for inputs in (*own, *further)]
             reason = _reason(program, mutant, every)
-            equivalent.append(dataclasses.replace(found, reason=reason))
+            found = dataclasses.replace(found, reason=reason)
+            (survived if reason == UNREACHED else equivalent).append(found)
     return Coverage(
         title, len(noticed), tuple(survived), tuple(equivalent), noticed=frozenset(noticed)
     )
@@ -189,6 +200,8 @@ def _measure(title: str, row: Row, rows: Rows, further: list[list[np.ndarray]]) 
 
 def _reason(program: Program, mutant: Mutant, known: Sequence[Values]) -> str:
     """Why a change makes no difference: to the value itself, or to what comes of it."""
+    if not any(_reached(program, mutant, values) for values in known):
+        return UNREACHED
     before, after, last = [], [], []
     rng = np.random.default_rng(0)
     for values in known:
@@ -208,6 +221,23 @@ def _reason(program: Program, mutant: Mutant, known: Sequence[Values]) -> str:
     if last and not any(last):
         return "no result depends on the value"
     return "what follows cancels or ignores the change"
+
+
+def _reached(program: Program, mutant: Mutant, values: Values) -> bool:
+    """Whether the equation that is changed is run."""
+    for top, (eqn, _) in mutant.at.items():
+        step, run = program.steps()[top], []
+
+        def after(inner, inputs, results, eqn=eqn, run=run):
+            run.append(inner is eqn)
+            return results
+
+        if step.eqn is eqn:
+            return True
+        program.redo(step, program.inputs(step, values), after)
+        if any(run):
+            return True
+    return not mutant.at
 
 
 def _finite(x: np.ndarray) -> bool:

@@ -55,6 +55,27 @@ def test_a_branch_that_no_input_takes_is_named_with_its_line():
     assert again.fraction == 1.0
 
 
+def clipped_backward(x, dy):
+    size = jnp.sqrt(x @ x)
+    along = jax.lax.cond(size > 50, lambda: (x @ dy) / size**3, lambda: jnp.zeros_like(size))
+    return jnp.where(size > 50, 50 * (dy / size - along * x), dy)
+
+
+def test_a_branch_of_a_condition_that_no_input_takes_is_not_verified():
+    """It is not run at further inputs either, so none of them could tell it from a right one."""
+
+    def clipped(x):
+        return x / jnp.maximum(1, jnp.sqrt(x @ x) / 50)
+
+    short, long = np.array([1e-3, 2e-3]), np.array([300.0, 400.0])
+    parts = [coverage(clipped_backward, clipped, x, kind="backward") for x in (short, long)]
+    assert [p.fraction < 1.0 for p in parts] == [True, False]
+    named = [str(s) for s in parts[0].survived if "no input tried comes there" in str(s)]
+    assert any("(x @ dy) / size**3" in words for words in named)
+    whole = together("clipped", parts)
+    assert whole.fraction == 1.0
+
+
 def test_what_cannot_be_traced_says_why():
     found = coverage(lambda x, dy: np.multiply(2 * x, dy), jnp.square, X, kind="backward")
     assert found.unavailable is not None

@@ -10,9 +10,15 @@ CASES = [
     Case("clip_by_norm", normal(3, 5), max_norm=0.5),
     Case("clip_by_norm: short enough", normal(4), max_norm=1e6),
     Case("clip_by_norm: a scalar", np.array(3.0), max_norm=4.0),
+    Case("clip_by_norm: tiny", normal(4, scale=1e-14), max_norm=1e-15),
     Case("clip_by_norm: zero", np.zeros((2, 3)), max_norm=0.5),
     Case("clip_by_global_norm", [normal(3, 5), normal(4)], max_norm=0.5),
     Case("clip_by_global_norm: short enough", [normal(3), normal(2, 1)], max_norm=1e6),
+    Case(
+        "clip_by_global_norm: tiny",
+        [normal(3, scale=1e-14), normal(2, 2, scale=1e-14)],
+        max_norm=1e-15,
+    ),
     Case(
         "clip_by_global_norm: nested",
         {"w": normal(2, 3), "rest": (normal(3), normal())},

@@ -29,9 +29,11 @@ CASES = [
     Case("instance_norm: one axis", normal(2, 7, 3), normal(3), normal(3), eps=0.1),
     Case("weight_norm", normal(5, 3), normal(3)),
     Case("weight_norm: kernel", normal(3, 2, 4, 5), normal(5)),
+    Case("weight_norm: tiny", normal(3, 2, scale=1e-14), normal(2)),
     Case("weight_norm: one output", normal(4, 1), normal(1)),
     Case("l2_normalize", normal(3, 5)),
     Case("l2_normalize: middle axis", normal(2, 4, 3), axis=1),
     Case("l2_normalize: one vector", normal(4)),
+    Case("l2_normalize: tiny", normal(3, 4, scale=1e-14), eps=0.0),
     Case("l2_normalize: shorter than eps", normal(3, 2), eps=1e4),
 ]
