@@ -25,14 +25,13 @@ import numpy as np
 from jax import lax
 from rich.console import Console
 from rich.progress import track
-from sizes import SIZES, drawn, weights
+from sizes import NETWORKS, SIZES, drawn, weights
 
 from handgrad import manual, reference
-from handgrad.compare.cases import load
+from handgrad.compare.cases import Case
 from handgrad.reference import sequences as SEQUENCES
 
 FILE = pathlib.Path(__file__).parent / "OPERATIONS.md"
-COPIES = 512  # of a sample input of the cases, under vmap
 SECONDS = 2.0  # at least of timed calls for what is soon done, up to twenty times the rounds
 
 
@@ -166,40 +165,34 @@ PROMISED = [
 ]
 
 
-# --- every other one, at a size of `sizes.py`, else at many samples of its first case ------------
+# --- every other one, at the size of `sizes.py` --------------------------------------------------
 
 
 def rows() -> list[Row]:
-    first = {case.function: case for case in reversed(load())}
-    promised = {row.name.split(",")[0] for row in PROMISED} | {"recurrence"}  # rnn, lstm and gru
-    sized = [_of_size(name) for name in SIZES]
-    others = sorted(first.keys() - promised - SIZES.keys())
-    return [*PROMISED, *sized, *(_of_case(first[name]) for name in others)]
+    return [*PROMISED, *map(_operation, SIZES), *map(_network, NETWORKS.values())]
 
 
-def _of_size(name: str) -> Row:
+def _operation(name: str) -> Row:
     arguments, options = SIZES[name]
-    hand, auto = (functools.partial(getattr(room, name), **options) for room in (manual, reference))
     shapes = jax.eval_shape(lambda: drawn(arguments, 0))
     sizes = ", ".join("×".join(map(str, leaf.shape)) for leaf in jax.tree.leaves(shapes))
-    return Row(f"{name}, {sizes}", hand, auto, functools.partial(drawn, arguments))
+    return Row(f"{name}, {sizes}", *_both(name, options), functools.partial(drawn, arguments))
 
 
-def _of_case(case: Any) -> Row:
-    hand, auto = (
-        functools.partial(getattr(room, case.function), **case.config)
-        for room in (manual, reference)
-    )
-
+def _network(case: Case) -> Row:
     def draw(seed):
-        def leaf(*drawn):
-            stacked = np.stack(drawn)
-            return jnp.asarray(stacked, jnp.float32 if stacked.dtype.kind == "f" else None)
+        return jax.tree.map(_single, case.draw(seed))
 
-        copies = [case.draw(COPIES * seed + k) for k in range(COPIES)]
-        return jax.tree.map(leaf, *copies)
+    name = f"{case.function}, {case.label}"
+    return Row(name, *_both(case.function, case.config), draw)
 
-    return Row(f"{case.id} × {COPIES}", jax.vmap(hand), jax.vmap(auto), draw)
+
+def _both(name: str, options: dict[str, Any]) -> list[Callable]:
+    return [functools.partial(getattr(room, name), **options) for room in (manual, reference)]
+
+
+def _single(drawn: np.ndarray) -> jax.Array:
+    return jnp.asarray(drawn, jnp.float32 if drawn.dtype.kind == "f" else None)
 
 
 # --- measuring -----------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """What `operations.py` times: each operation at a size at which it costs something.
 
 A row is the operation's positional arguments, a shape for what is drawn from a normal distribution
-(matrices of the variance that keeps it), else a function of a key, and its options.
+(matrices of the variance that keeps it), else a function of a key, and its options. Networks are
+cases as those of the tests, only larger.
 """
 
 from collections.abc import Callable
@@ -9,7 +10,15 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-__all__ = ["SIZES", "drawn"]
+from handgrad.compare.cases import Case, labels, normal, uniform
+from handgrad.compare.cases.autoencoders import model as autoencoder
+from handgrad.compare.cases.image_models import convolution
+from handgrad.compare.cases.language_models import model as recurrent_model
+from handgrad.compare.cases.networks import layers
+from handgrad.compare.cases.sequences import state
+from handgrad.compare.cases.transformers import gpt, gpt_model, llama, matrix
+
+__all__ = ["NETWORKS", "SIZES", "drawn"]
 
 Argument = tuple | Callable
 
@@ -124,4 +133,50 @@ SIZES: dict[str, tuple[tuple[Argument, ...], dict]] = {
         ((4, 256, 256), (4, 256, 256), *[weights(256, 256)] * 4),
         {"heads": 4, "causal": True},
     ),
+}
+
+TEXT = labels(8, 128, classes=256), labels(8, 128, classes=256)
+LSTM_TEXT = labels(32, 64, classes=256), labels(32, 64, classes=256)
+LENET = {
+    "convolutions": [convolution(5, 1, 6), convolution(5, 6, 16)],
+    "dense": layers(256, 120, 84, 10),
+}
+GPT = {**gpt_model(256, 128, 256, 0), "blocks": [gpt(256, 1024) for _ in range(2)]}
+LLAMA = {
+    "table": uniform(256, 256, low=-1),
+    "blocks": [llama(256, 8, 2, 688) for _ in range(2)],
+    "norm": uniform(256, low=0.5, high=2),
+    "head": matrix(256, 256),
+}
+
+NETWORKS: dict[str, Case] = {
+    case.function: case
+    for case in (
+        Case("mlp: 784-512-256-10, batch 256", layers(784, 512, 256, 10), normal(256, 784)),
+        Case(
+            "mlp_loss: 784-512-256-10, batch 256",
+            layers(784, 512, 256, 10),
+            normal(256, 784),
+            normal(256, 10),
+        ),
+        Case(
+            "lenet_loss: 64 images of 28×28", LENET, uniform(64, 28, 28, 1), labels(64, classes=10)
+        ),
+        Case(
+            "vae_loss: 784-256-16, batch 128",
+            autoencoder(784, 256, 16),
+            uniform(128, 784),
+            normal(128, 16),
+        ),
+        Case(
+            "recurrent_lm_loss: lstm, T=64, B=32, I=128, H=256, V=256",
+            recurrent_model("lstm", 256, 128, 256)[0],
+            [state("lstm", 32, 256)],
+            *LSTM_TEXT,
+        ),
+        Case("gpt_block: 8 of T=128, d=256", gpt(256, 1024), normal(8, 128, 256), heads=8),
+        Case("gpt_loss: 8 of T=128, d=256, 2 blocks, V=256", GPT, *TEXT, heads=8),
+        Case("llama_block: 8 of T=128, d=256", llama(256, 8, 2, 688), normal(8, 128, 256), heads=8),
+        Case("llama_loss: 8 of T=128, d=256, 2 blocks, V=256", LLAMA, *TEXT, heads=8),
+    )
 }
