@@ -29,6 +29,15 @@ CASES = [
         labels(3, classes=2),
     ),
     Case(
+        "lenet_loss: logits below zero",
+        {
+            "convolutions": [convolution(2, 1, 2)],
+            "dense": [(uniform(2, 3), uniform(3, low=-9, high=-6))],
+        },
+        uniform(2, 3, 3, 1, low=-1),
+        labels(2, classes=3),
+    ),
+    Case(
         "lenet_loss: certain",
         {
             "convolutions": [convolution(2, 1, 2)],
