@@ -63,13 +63,13 @@ def normalise(x: jax.Array, axis: int = -1) -> Normaliser:
         return (e - jnp.floor(e)).sum(axis, keepdims=True)  # what is 1, at m or tied, is left out
 
     near = total < 1.5  # so nothing is tied
-    rest = jnp.where(near, lax.cond(near.any(), others, lambda: total), total - 1)
-    return lax.optimization_barrier(peak), rest  # or x − xₘ would be written down in between
+    return peak, jnp.where(near, lax.cond(near.any(), others, lambda: total), total - 1)
 
 
 def log_probabilities(x: jax.Array, normaliser: Normaliser) -> jax.Array:
     """ln p = (x − xₘ) − ln(1 + r), p = softmax x."""
     peak, rest = normaliser
+    peak = lax.optimization_barrier(peak)  # or XLA writes down the x − xₘ of the sum for this
     return widen(x) - peak - jnp.log1p(rest)
 
 
