@@ -344,9 +344,13 @@ def log_softmax(x, *, axis=-1):
 def _(residuals, dy, *, axis):
     x, normaliser = residuals
     y, dz = log_probabilities(x, normaliser), widen(dy)
-    p, total = jnp.exp(y), dz.sum(axis, keepdims=True)
+    total = dz.sum(axis, keepdims=True)
+
+    def with_a_certain_class():
+        return -dz * jnp.expm1(y) - jnp.exp(y) * (total - dz)
+
     certain = (normaliser[1] < 0.5).any()
-    dx = lax.cond(certain, lambda: -dz * jnp.expm1(y) - p * (total - dz), lambda: dz - p * total)
+    dx = lax.cond(certain, with_a_certain_class, lambda: dz - jnp.exp(y) * total)
     return (dx.astype(x.dtype),)
 
 
