@@ -500,7 +500,8 @@ def _fuzz(options: argparse.Namespace) -> int:
                     progress=lambda n, name=target.id: bar.advance(name, n),
                 )  # fmt: skip
             ok = ok and report.ok
-            out.print(f"✓ {target.id}: {report.search}" if report.ok else str(report))
+            mark = "✓" if report.search and report.search.trials else "!"  # no time was left
+            out.print(f"{mark} {target.id}: {report.search}" if report.ok else str(report))
     return RIGHT if ok else WRONG
 
 

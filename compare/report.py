@@ -112,6 +112,8 @@ class Search:
 
     def __str__(self) -> str:
         n = f"{self.trials} inputs of {self.shapes} shape{'s' * (self.shapes != 1)}"
+        if not self.trials:
+            return "not searched: no time was left"
         if not self.code:
             return f"searched {n}: it fails at none"
         lines = "".join(f"\n    {line}".rstrip(" ") for line in self.code.splitlines())

@@ -353,6 +353,8 @@ def test_the_command_finds_nothing_in_what_is_right(mine, capsys):
     assert cli.main(["fuzz", f"{mine}::sin_backward", "--trials", "50"]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith(f"✓ {mine}::sin_backward: searched 50 inputs of ")
+    assert cli.main(["fuzz", "activations.softmax[ties]", "--budget", "1e-9"]) == 0
+    assert "! activations.softmax[ties]: not searched: no time was left" in capsys.readouterr().out
     assert cli.main(["fuzz", "activations.softmax[ties]", "--trials", "25", "--seed", "4"]) == 0
     assert "✓ activations.softmax[ties]: searched 25 inputs of 1 shape:" in capsys.readouterr().out
 
