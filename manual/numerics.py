@@ -13,7 +13,6 @@ from jax import lax
 
 __all__ = [
     "Normaliser",
-    "expm1",
     "length",
     "log_probabilities",
     "normalise",
@@ -77,18 +76,6 @@ def probabilities(x: jax.Array, normaliser: Normaliser) -> jax.Array:
     """p = softmax x = e^{x−xₘ}/(1 + r). 1 − p with all its digits is −(e^{ln p} − 1), by expm1."""
     peak, rest = normaliser
     return jnp.exp(widen(x) - peak) / (1 + rest)
-
-
-def expm1(x: jax.Array) -> jax.Array:
-    """eˣ − 1 = 2t/(1 − t), t = tanh(x/2): below |x| = 1 by Lambert's continued fraction of it.
-
-    Right to the last digits of float64, and made of one function where XLA's is of two.
-    """
-    half = 0.5 * x
-    s = half * half
-    over = half * (135135 + s * (17325 + s * (378 + s)))
-    under = 135135 + s * (62370 + s * (3150 + 28 * s))
-    return jnp.where(s < 0.25, 2 * over / (under - over), jnp.exp(x) - 1)
 
 
 def sigmoid_and_slope(x: jax.Array) -> tuple[jax.Array, jax.Array]:
