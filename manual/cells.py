@@ -1,8 +1,10 @@
-"""One step of a recurrent net and its backward: what `sequences` runs over time.
+"""One step of a recurrent net and its backward: what `through_time` runs over the steps.
 
-A cell takes (state before, a, weights), where a = xₜ Wx + b is what the input has to say, to the
-state after and what the backward needs; its backward takes the cotangent of the state after to
-that of the state before, of a (the δ of the step), and of whatever else is multiplied by Wh.
+In a step every array has a sample in each column: the input is (in, batch), a state (hidden,
+batch). What is linear in a cell are its maps a = Wᵀ[x; h] + b, of all its gates at once or of some.
+A cell takes (state before, x, maps) to the state after and what the backward needs; its backward
+takes the cotangent of the state after to those of the state before and of x, and to the δ of each
+map, the cotangent of what it gives.
 What is kept is what the cotangents are multiplied by, slopes of σ and tanh out of their arguments:
 the backward is then nothing but products, and 1 − σ and 1 − tanh² of a shut gate have their digits.
 """
@@ -10,134 +12,246 @@ the backward is then nothing but products, and 1 − σ and 1 − tanh² of a sh
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
+from jax import lax
 
-from handgrad.manual.numerics import outer, sigmoid_and_slope, tanh_and_slope
+from handgrad.manual.numerics import sigmoid_and_slope, tanh_and_slope
 
-__all__ = ["CELLS", "Cell"]
+__all__ = ["CELLS", "PEEPHOLES", "Cell", "ahead"]
 
 
 class Cell(NamedTuple):
     gates: int  # columns of Wx, Wh and b, in units of hidden
     states: tuple[str, ...]  # h first
     weights: tuple[str, ...]
-    step: Callable  # (state, a, weights) -> (state, kept)
-    back: Callable  # (dstate, kept, h before, weights) -> (dstate before, δ of a, δ of h Wh)
-    read: Callable  # (h before, kept, δ of h Wh) -> W̄h, over all steps at once
+    maps: Callable  # weights -> the maps, each a pair of W = [Wx; Wh], (in + hidden, ·), and b
+    step: Callable  # (state, x, the maps `ahead`) -> (state, kept)
+    back: Callable  # (dstate, kept, maps) -> (dstate before, dx, the δ of each map)
+    gather: Callable  # (deltas, x, before, after, kept) of many steps, in rows -> W̄ᵀ, b̄ of each map
+    parts: Callable  # (W̄ and b̄ of each map, the size of x) -> the cotangents of the weights
+
+
+def ahead(maps, batch):
+    """With Wᵀ, whose rows a product reads, and a column of b for each sample."""
+    return jax.tree.map(
+        lambda m: m.T if m.ndim == 2 else jnp.broadcast_to(m[:, None], (len(m), batch)), maps
+    )
+
+
+def _affine(map, *columns):
+    """Wᵀ[x; h] + b."""
+    w, b = map
+    return w @ jnp.concatenate(columns) + b
+
+
+def _back(map, delta, hidden):
+    """x̄ and h̄: [x̄; h̄] = W δ."""
+    both = map[0] @ delta
+    return both[:-hidden], both[-hidden:]
+
+
+def _gathered(delta, *rows):
+    """W̄ᵀ = Σ δ [x; h]ᵀ and b̄ = Σ δ."""
+    return delta @ jnp.concatenate(rows, 1), delta.sum(1)
+
+
+def _map(wx, wh, b):
+    return jnp.concatenate([wx, wh]), b
+
+
+def _parts(map, size):
+    w, b = map
+    return w[:size], w[size:], b
+
+
+# --- one map: the Elman net and the LSTM ---------------------------------------------------------
 
 
 def _rnn(g_and_slope: Callable) -> Cell:
-    """h = g(a + h₋ Wh);   δ = h̄ ∘ g′,   h̄₋ = δ Whᵀ."""
+    """h = g(a);   δ = h̄ ∘ g′."""
 
-    def step(state, a, weights):
-        (h,), (_, wh, _) = state, weights
-        g, slope = g_and_slope(a + h @ wh)
-        return (g,), (slope,)
+    def step(state, x, maps):
+        g, slope = g_and_slope(_affine(maps[0], x, state[0]))
+        return (g,), slope
 
-    def back(dstate, kept, before, weights):
-        (dh,), (slope,), (_, wh, _) = dstate, kept, weights
-        delta = dh * slope
-        return (delta @ wh.T,), delta, None
+    def back(dstate, slope, maps):
+        delta = dstate[0] * slope
+        dx, dh = _back(maps[0], delta, len(delta))
+        return (dh,), dx, (delta,)
 
-    return Cell(1, ("h",), ("wx", "wh", "b"), step, back, _read)
+    return Cell(1, ("h",), ("wx", "wh", "b"), _one, step, back, _gather_one, _one_in_parts)
 
 
-def _lstm_step(state, a, weights):
-    """i, f, o = σ(·), g = tanh(·) of a + h₋ Wh;   c = f ∘ c₋ + i ∘ g,   h = o ∘ tanh c."""
-    (h, before), (_, wh, _) = state, weights
-    i, f, g, o = jnp.split(a + h @ wh, 4, -1)
-    (i, di), (f, df), (o, do) = map(sigmoid_and_slope, (i, f, o))
+def _one(weights):
+    return (_map(*weights[:3]),)
+
+
+def _gather_one(deltas, x, before, after, kept):
+    return (_gathered(deltas[0], x, before[0]),)
+
+
+def _one_in_parts(dmaps, size):
+    return _parts(dmaps[0], size)
+
+
+def _lstm_step(state, x, maps):
+    """i, f, o = σ(·), g = tanh(·);   c = f ∘ c₋ + i ∘ g,   h = o ∘ tanh c.   Peepholes: + p ∘ c."""
+    (h, before), (gates, *peepholes) = state, maps
+    i, f, g, o = jnp.split(_affine(gates, x, h), 4)
+    for p in peepholes:
+        i, f = i + p[:, :1] * before, f + p[:, 1:2] * before
+    (i, di), (f, df) = sigmoid_and_slope(i), sigmoid_and_slope(f)
     g, dg = tanh_and_slope(g)
     c = f * before + i * g
+    for p in peepholes:
+        o = o + p[:, 2:] * c
+    o, do = sigmoid_and_slope(o)
     t, dt = tanh_and_slope(c)
-    return (o * t, c), (g * di, before * df, i * dg, t * do, o * dt, f)
+    return (o * t, c), (jnp.stack([g * di, before * df, i * dg, t * do]), o * dt, f)
 
 
-def _lstm_back(dstate, kept, before, weights):
+def _lstm_back(dstate, kept, maps):
     """δₒ = h̄ ∘ tanh c ∘ o′,   c̄ += h̄ ∘ o ∘ tanh′ c,   and through c to the other gates."""
-    (dh, dc), (to_i, to_f, to_g, to_o, to_c, f), (_, wh, _) = dstate, kept, weights
+    (dh, dc), (to, to_c, f), (gates, *peepholes) = dstate, kept, maps
     dc = dc + dh * to_c
-    delta = jnp.concatenate([dc * to_i, dc * to_f, dc * to_g, dh * to_o], -1)
-    return (delta @ wh.T, dc * f), delta, None
+    for p in peepholes:
+        dc = dc + p[2, :, None] * (dh * to[3])
+    delta = to * _where_last(to, dh, dc)
+    before = dc * f
+    for p in peepholes:
+        before = before + p[0, :, None] * delta[0] + p[1, :, None] * delta[1]
+    delta = delta.reshape(4 * len(dh), dh.shape[1])
+    dx, dh = _back(gates, delta, len(dh))
+    return (dh, before), dx, (delta,)
 
 
-def _gru_step(state, a, weights):
-    """r, z = σ(·);   n = tanh(aₙ + (r ∘ h₋) Uₙ),   h = z ∘ h₋ + (1 − z) ∘ n."""
-    (h,), (_, wh, _) = state, weights
-    size = h.shape[-1]
-    a_r, a_z = jnp.split(a[:, : 2 * size] + h @ wh[:, : 2 * size], 2, -1)
-    kept_r = _fold(a_r)
-    (r, _), (z, shut) = _unfold(kept_r), _unfold(_fold(a_z))
-    n, dn = tanh_and_slope(a[:, 2 * size :] + (r * h) @ wh[:, 2 * size :])
-    return (z * h + shut * n,), (shut * dn, (h - n) * z * shut, z, kept_r)
+def _peeping(weights):
+    return *_one(weights), weights[3]
 
 
-def _gru_back(dstate, kept, h, weights):
-    """q = δₙ Uₙᵀ is the cotangent of r ∘ h₋,   δᵣ = q ∘ h₋ ∘ r(1 − r),   h̄₋ = h̄ ∘ z + q ∘ r + …"""
-    (dh,), (to_n, to_z, z, kept_r), (_, wh, _) = dstate, kept, weights
-    size = h.shape[-1]
-    r, not_r = _unfold(kept_r)
-    dn = dh * to_n
-    q = dn @ wh[:, 2 * size :].T
-    gates = jnp.concatenate([q * h * r * not_r, dh * to_z], -1)
-    delta = jnp.concatenate([gates, dn], -1)
-    return (dh * z + q * r + gates @ wh[:, : 2 * size].T,), delta, None
+def _gather_peeping(deltas, x, before, after, kept):
+    """p̄ᵢ = Σ δᵢ ∘ c₋,   p̄_f = Σ δ_f ∘ c₋,   p̄ₒ = Σ δₒ ∘ c."""
+    i, f, _, o = jnp.split(deltas[0], 4)
+    pairs = (i, before[1]), (f, before[1]), (o, after[1])
+    dp = jnp.stack([(delta * c.T).sum(1) for delta, c in pairs], 1)
+    return *_gather_one(deltas, x, before, after, kept), dp
 
 
-def _gru_read(h, kept, delta):
+def _peeping_in_parts(dmaps, size):
+    return *_parts(dmaps[0], size), dmaps[1]
+
+
+# --- two maps and three: the GRUs ----------------------------------------------------------------
+
+
+def _reset_before(weights):
+    """One map for r and z, and one for n, which reads r ∘ h₋."""
+    return tuple(_map(*block) for block in zip(*map(_gates_and_new, weights), strict=True))
+
+
+def _gru_step(state, x, maps):
+    """r, z = σ(·);   n = tanh(·), which reads r ∘ h₋,   h = z ∘ h₋ + (1 − z) ∘ n."""
+    (h,), (gates, new) = state, maps
+    (r, not_r), (z, shut) = map(_open_and_shut, jnp.split(_affine(gates, x, h), 2))
+    n, dn = tanh_and_slope(_affine(new, x, r * h))
+    return (z * h + shut * n,), (jnp.stack([h * r * not_r, (h - n) * z * shut]), shut * dn, z, r)
+
+
+def _gru_back(dstate, kept, maps):
+    """q, the cotangent of r ∘ h₋, out of δₙ;   δᵣ = q ∘ h₋ ∘ r(1 − r),   h̄₋ = h̄ ∘ z + q ∘ r + …"""
+    (dh,), (to, to_n, z, r), (gates, new) = dstate, kept, maps
+    delta_n = dh * to_n
+    dx, q = _back(new, delta_n, len(dh))
+    delta = (to * _where_last(to, dh, q)).reshape(2 * len(dh), dh.shape[1])
+    dx_gates, dh_gates = _back(gates, delta, len(dh))
+    return (dh * z + q * r + dh_gates,), dx + dx_gates, (delta, delta_n)
+
+
+def _gather_gru(deltas, x, before, after, kept):
     """Ūₙ reads r ∘ h₋, the others h₋."""
-    size = h.shape[-1]
-    r, _ = _unfold(kept[3])
-    gates, dn = delta[..., : 2 * size], delta[..., 2 * size :]
-    return jnp.concatenate([outer(h, gates), outer(r * h, dn)], -1)
+    (gates, new), (h,) = deltas, before
+    r = jnp.swapaxes(kept[3], 1, 2).reshape(h.shape)
+    return _gathered(gates, x, h), _gathered(new, x, r * h)
 
 
-def _gru_after_step(state, a, weights):
-    """r, z = σ(·);   m = h₋ Uₙ + bₙ,   n = tanh(aₙ + r ∘ m),   h = z ∘ h₋ + (1 − z) ∘ n."""
-    (h,), (_, wh, _, bn) = state, weights
-    size = h.shape[-1]
-    u = h @ wh  # one product for all three: the point of resetting after it
-    a_r, a_z = jnp.split(a[:, : 2 * size] + u[:, : 2 * size], 2, -1)
-    (r, not_r), (z, shut) = _unfold(_fold(a_r)), _unfold(_fold(a_z))
-    m = u[:, 2 * size :] + bn[None, :]
-    n, dn = tanh_and_slope(a[:, 2 * size :] + r * m)
-    return (z * h + shut * n,), (shut * dn, (h - n) * z * shut, m * r * not_r, z, r)
+def _reset_before_in_parts(dmaps, size):
+    return _side_by_side(*(_parts(d, size) for d in dmaps))
 
 
-def _gru_after_back(dstate, kept, before, weights):
+def _reset_after(weights):
+    """A map for r and z, one for what x says to n, and one for m = Uₙᵀ h₋ + bₙ."""
+    (wx, wx_n), (wh, wh_n), (b, b_n) = map(_gates_and_new, weights[:3])
+    return _map(wx, wh, b), (wx_n, b_n), (wh_n, weights[3])
+
+
+def _gru_after_step(state, x, maps):
+    """r, z = σ(·);   n = tanh(aₙ + r ∘ m),   h = z ∘ h₋ + (1 − z) ∘ n."""
+    (h,), (gates, new, inner) = state, maps
+    (r, not_r), (z, shut) = map(_open_and_shut, jnp.split(_affine(gates, x, h), 2))
+    m = _affine(inner, h)
+    n, dn = tanh_and_slope(_affine(new, x) + r * m)
+    to = jnp.stack([m * r * not_r, (h - n) * z * shut])
+    return (z * h + shut * n,), (to, shut * dn, z, r)
+
+
+def _gru_after_back(dstate, kept, maps):
     """δᵣ = δₙ ∘ m ∘ r(1 − r);   m has the cotangent δₙ ∘ r, and with it go Uₙ, bₙ and h₋."""
-    (dh,), (to_n, to_z, to_r, z, r), (_, wh, _, _) = dstate, kept, weights
-    dn = dh * to_n
-    gates = [dn * to_r, dh * to_z]
-    inner = jnp.concatenate([*gates, dn * r], -1)  # of h Wh, with m in the last block
-    return (dh * z + inner @ wh.T,), jnp.concatenate([*gates, dn], -1), inner
+    (dh,), (to, to_n, z, r), (gates, new, inner) = dstate, kept, maps
+    delta_n = dh * to_n
+    delta = (to * _where_last(to, dh, delta_n)).reshape(2 * len(dh), dh.shape[1])
+    dm = delta_n * r
+    dx, dh_gates = _back(gates, delta, len(dh))
+    return (dh * z + dh_gates + inner[0] @ dm,), dx + new[0] @ delta_n, (delta, delta_n, dm)
 
 
-def _fold(z):
-    """The smaller of σ(z) and 1 − σ(z), negative where it is σ: one number for two to be kept."""
-    e = jnp.exp(jnp.where(z < 0, z, -z))
-    smaller = jnp.maximum(e / (1 + e), jnp.finfo(z.dtype).tiny)  # zero would have no sign
-    return jnp.where(z < 0, -smaller, smaller)
+def _gather_gru_after(deltas, x, before, after, kept):
+    (gates, new, inner), (h,) = deltas, before
+    return _gathered(gates, x, h), _gathered(new, x), _gathered(inner, h)
 
 
-def _unfold(kept):
+def _reset_after_in_parts(dmaps, size):
+    gates, (wx, b), (wh, bn) = dmaps
+    return *_side_by_side(_parts(gates, size), (wx, wh, b)), bn
+
+
+def _gates_and_new(weight):
+    """Of Wx, Wh or b the blocks r and z, and the block n."""
+    return jnp.split(weight, [weight.shape[-1] // 3 * 2], -1)
+
+
+def _side_by_side(gates, new):
+    return tuple(jnp.concatenate(pair, -1) for pair in zip(gates, new, strict=True))
+
+
+def _open_and_shut(z):
     """σ and 1 − σ, both with all their digits."""
-    smaller = jnp.abs(kept)
-    larger = 1 - smaller
-    return jnp.where(kept < 0, smaller, larger), jnp.where(kept < 0, larger, smaller)
+    smaller = lax.logistic(-jnp.abs(z))
+    return jnp.where(z < 0, smaller, 1 - smaller), jnp.where(z < 0, 1 - smaller, smaller)
 
 
-def _read(h, kept, delta):
-    """W̄h = Σ h₋ᵀ δ."""
-    return outer(h, delta)
+def _where_last(blocks, last, others):
+    """As many blocks: quicker than to put them together one by one."""
+    here = lax.broadcasted_iota(jnp.int32, blocks.shape, 0) == len(blocks) - 1
+    return jnp.where(here, last[None], others[None])
 
 
+_LSTM = Cell(
+    4, ("h", "c"), ("wx", "wh", "b"), _one, _lstm_step, _lstm_back, _gather_one, _one_in_parts
+)
+PEEPHOLES = _LSTM._replace(
+    weights=("wx", "wh", "b", "p"), maps=_peeping, gather=_gather_peeping, parts=_peeping_in_parts
+)
 CELLS: dict[str, Cell] = {
     "tanh": _rnn(tanh_and_slope),
     "relu": _rnn(lambda z: (jnp.maximum(z, 0), (z > 0).astype(z.dtype))),
-    "lstm": Cell(4, ("h", "c"), ("wx", "wh", "b"), _lstm_step, _lstm_back, _read),
-    "gru": Cell(3, ("h",), ("wx", "wh", "b"), _gru_step, _gru_back, _gru_read),
-    "gru_reset_after": Cell(
-        3, ("h",), ("wx", "wh", "b", "bn"), _gru_after_step, _gru_after_back, _read
+    "lstm": _LSTM,
+    "gru": Cell(
+        3, ("h",), ("wx", "wh", "b"),
+        _reset_before, _gru_step, _gru_back, _gather_gru, _reset_before_in_parts,
     ),
-}
+    "gru_reset_after": Cell(
+        3, ("h",), ("wx", "wh", "b", "bn"),
+        _reset_after, _gru_after_step, _gru_after_back, _gather_gru_after, _reset_after_in_parts,
+    ),
+}  # fmt: skip

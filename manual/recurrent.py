@@ -5,10 +5,12 @@ multiplied by on its way back is kept from the forward, as in `cells`, where the
 `gru` are. Inside, and in what is kept, float16 and bfloat16 are carried in float32.
 """
 
+import jax
 import jax.numpy as jnp
-from jax import lax
 
-from handgrad.manual.numerics import outer, sigmoid_and_slope, tanh_and_slope, widen
+from handgrad.manual import through_time
+from handgrad.manual.cells import CELLS, PEEPHOLES
+from handgrad.manual.numerics import widen
 from handgrad.manual.op import op
 from handgrad.manual.sequences import recurrence
 
@@ -52,54 +54,18 @@ def lstm(x, h0, c0, wx, wh, b, peepholes):
         c̄ₜ₋₁ += c̄ₜ ∘ f + δᵢ ∘ pᵢ + δ_f ∘ p_f,   h̄ₜ₋₁ += δ Whᵀ,   then the weights as in `rnn`
     Source: Hochreiter and Schmidhuber (1997), with the forget gate of Gers et al. (2000).
     """
-    dtype = x.dtype
-    x, h0, c0, wx, wh, b = map(widen, (_swap(x), h0, c0, wx, wh, b))
-    p = _peepholes(peepholes, h0)
-
-    def step(state, xt):
-        h, before = state
-        i, f, g, o = jnp.split(xt @ wx + b[None, :] + h @ wh, 4, -1)
-        (i, di), (f, df) = map(sigmoid_and_slope, (i + p[:1] * before, f + p[1:2] * before))
-        g, dg = tanh_and_slope(g)
-        c = f * before + i * g
-        o, do = sigmoid_and_slope(o + p[2:] * c)
-        t, dt = tanh_and_slope(c)
-        kept = g * di, before * df, i * dg, t * do, o * dt, f
-        return (o * t, c), (state, kept)
-
-    end, (before, kept) = lax.scan(step, (h0, c0), x)
-    # the state after a step is the one before the next: no second copy of it leaves the scan
-    h, c = (jnp.concatenate([s[1:], last[None]]) for s, last in zip(before, end, strict=True))
-    seen = None if peepholes is None else (before[1], c)
-    y = _swap(h).astype(dtype), _swap(c).astype(dtype)
-    return y, (x, wx, wh, peepholes, before[0], kept, seen)
+    given = (x, (h0, c0), (wx, wh, b, *([] if peepholes is None else [peepholes])))
+    states, _, kept = through_time.forward(_lstm_cell(given[2]), *jax.tree.map(widen, given))
+    return tuple(s.astype(x.dtype) for s in states), kept
 
 
 @lstm.backward
-def _(residuals, dy):
-    x, wx, wh, peepholes, h_before, kept, seen = residuals
-    p = _peepholes(peepholes, h_before)
-
-    def step(carried, now):
-        (dh, dc), (to_i, to_f, to_g, to_o, to_c, f) = now
-        dh, dc = dh + carried[0], dc + carried[1]
-        do = dh * to_o
-        dc = dc + dh * to_c + do * p[2:]
-        di, df = dc * to_i, dc * to_f
-        delta = jnp.concatenate([di, df, dc * to_g, do], -1)
-        return (delta @ wh.T, dc * f + di * p[:1] + df * p[1:2]), delta
-
-    start = jnp.zeros_like(h_before[0]), jnp.zeros_like(h_before[0])
-    steps = tuple(_swap(widen(d)) for d in dy), kept
-    (dh0, dc0), delta = lax.scan(step, start, steps, reverse=True)
-    dwx, dwh = outer(x, delta), outer(h_before, delta)
-    dx, db = _swap(delta @ wx.T), delta.sum((0, 1))
-    if seen is None:
-        return dx, dh0, dc0, dwx, dwh, db, None
-    di, df, _, do = jnp.split(delta, 4, -1)
-    c_before, c = seen
-    dp = [(d * s).sum((0, 1)) for d, s in ((di, c_before), (df, c_before), (do, c))]
-    return dx, dh0, dc0, dwx, dwh, db, jnp.stack(dp)
+def _(kept, dy):
+    weights, nothing = kept[2], jnp.zeros_like(kept[1][0])
+    dx, (dh0, dc0), dweights = through_time.backward(
+        _lstm_cell(weights), kept, jax.tree.map(widen, dy), (nothing, nothing)
+    )
+    return dx, dh0, dc0, *dweights, *([None] if len(weights) == 3 else [])
 
 
 @op
@@ -133,11 +99,5 @@ def _pullback(residuals, dh, cell):
     return dx, dh0, *dweights
 
 
-def _peepholes(given, h):
-    """(3, hidden), zero where there are none."""
-    return jnp.zeros((3, h.shape[-1]), h.dtype) if given is None else widen(given)
-
-
-def _swap(x):
-    """From (batch, time, ·) to (time, batch, ·), in which a scan runs, or back."""
-    return jnp.swapaxes(x, 0, 1)
+def _lstm_cell(weights):
+    return CELLS["lstm"] if len(weights) == 3 else PEEPHOLES

@@ -1,19 +1,17 @@
 """Recurrent nets over padded sequences, in one direction or two, in layers, with final states.
 
-The cells and their own backward are in `cells`; here is what goes on in time. The reverse scan
-makes only the deltas; every weight gradient is one product after it.
+The cells and their own backward are in `cells`, what goes on in time in `through_time`.
 """
-
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from handgrad.manual import through_time
 from handgrad.manual.cells import CELLS
 from handgrad.manual.masks import check_lengths
-from handgrad.manual.numerics import outer, widen
+from handgrad.manual.numerics import widen
 from handgrad.manual.op import op
 
 __all__ = ["bidirectional", "gru_reset_after", "recurrence", "stacked"]
@@ -49,49 +47,20 @@ def recurrence(x, state, weights, *, cell="lstm", lengths=None, reverse=False, t
     (1990) for the truncation.
     """
     rules = _check(x, state, weights, cell, truncate)
-    dtype, time = x.dtype, x.shape[1]
-    alive = _alive(x, lengths)
-    x, state, weights = jax.tree.map(widen, (_swap(x), tuple(state), tuple(weights)))
-
-    def step(before, now):
-        xt, alive, cut = now
-        if cut is not None:
-            before = tuple(jnp.where(cut, lax.stop_gradient(s), s) for s in before)
-        after, kept = rules.step(before, xt @ weights[0] + weights[2][None, :], weights)
-        return _where(alive, after, before), (before[0], kept)
-
-    steps = x, alive, _cuts(time, truncate, reverse)
-    state, (before, kept) = lax.scan(step, state, steps, reverse=reverse)
-    # the state after a step is the one before the next: all h without a second copy in the scan
-    end, rest = state[0][None], before[:-1] if reverse else before[1:]
-    h = jnp.concatenate([end, rest] if reverse else [rest, end])
-    h = _swap(h if alive is None else _where(alive, h, 0)).astype(dtype)
-    return (h, tuple(s.astype(dtype) for s in state)), (x, weights, before, kept, alive)
+    dtype, alive = x.dtype, _alive(x, lengths)
+    cuts = _cuts(x.shape[1], truncate, reverse)
+    x, state, weights = jax.tree.map(widen, (x, tuple(state), tuple(weights)))
+    (h, *_), state, kept = through_time.forward(rules, x, state, weights, alive, cuts, reverse)
+    h = h if alive is None else jnp.where(jnp.broadcast_to(alive[..., None], h.shape), h, 0)
+    return (h.astype(dtype), tuple(s.astype(dtype) for s in state)), (kept, alive)
 
 
 @recurrence.backward
 def _(residuals, cotangents, *, cell, reverse, truncate):
-    x, weights, before, kept, alive = residuals
+    kept, alive = residuals
     dh, dstate = jax.tree.map(widen, cotangents)
-    rules = CELLS[cell]
-
-    def step(dstate, now):
-        dh, before, kept, alive, cut = now
-        dafter = (dstate[0] + dh, *dstate[1:])
-        dbefore, delta, inner = rules.back(dafter, kept, before, weights)
-        dbefore = _where(alive, dbefore, dstate)
-        if cut is not None:
-            dbefore = tuple(jnp.where(cut, 0, s) for s in dbefore)
-        return dbefore, (_where(alive, delta, 0), _where(alive, inner, 0))
-
-    steps = _swap(dh), before, kept, alive, _cuts(x.shape[0], truncate, reverse)
-    dstate, (delta, inner) = lax.scan(step, tuple(dstate), steps, reverse=not reverse)
-    inner = delta if inner is None else inner
-    dx = _swap(delta @ weights[0].T)
-    dweights = outer(x, delta), rules.read(before, kept, inner), delta.sum((0, 1))
-    if len(weights) == 4:  # bn stands where h Uₙ does
-        dweights += (inner[..., -before.shape[-1] :].sum((0, 1)),)
-    return dx, dstate, dweights
+    cuts = _cuts(dh.shape[1], truncate, reverse)
+    return through_time.backward(CELLS[cell], kept, (dh,), dstate, alive, cuts, reverse)
 
 
 @op
@@ -146,7 +115,7 @@ def bidirectional(x, states, weights, *, cell="lstm", lengths=None):
 @bidirectional.backward
 def _(residuals, cotangents, *, cell):
     dh, dends = cotangents
-    halves = jnp.split(dh, [residuals[0][2][0].shape[-1]], -1)
+    halves = jnp.split(dh, [dends[0][0].shape[-1]], -1)
     (dx, dstate, dweights), (dx_back, dstate_back, dweights_back) = (
         recurrence.pullback(residuals[k], (halves[k], dends[k]), cell=cell, reverse=k == 1)
         for k in (0, 1)
@@ -193,13 +162,13 @@ def _(kept, cotangents, *, cell, both_ways):
 
 
 def _alive(x, lengths):
-    """(time, batch, 1): whether the sequence is still going on; None if all always are."""
+    """(batch, time): whether the sequence is still going on; None if all always are."""
     if lengths is None:
         return None
     batch, time = x.shape[:2]
     lengths = check_lengths("recurrence", lengths, (batch,), time)
-    steps = lax.broadcasted_iota(jnp.int32, (time, batch, 1), 0)
-    return steps < jnp.broadcast_to(lengths[None, :, None], steps.shape)
+    steps = lax.broadcasted_iota(jnp.int32, (batch, time), 1)
+    return steps < jnp.broadcast_to(lengths[:, None], steps.shape)
 
 
 def _cuts(time, truncate, reverse):
@@ -207,20 +176,7 @@ def _cuts(time, truncate, reverse):
     if truncate is None:
         return None
     order = np.arange(time)[::-1] if reverse else np.arange(time)
-    return (order % truncate == 0) & (order > 0)
-
-
-def _where(alive: jax.Array | None, new: Any, old: Any) -> Any:
-    """The new where it is alive, one by one of a tuple."""
-    if alive is None or new is None:
-        return new
-    if isinstance(new, tuple):
-        return tuple(_where(alive, a, b) for a, b in zip(new, old, strict=True))
-    return jnp.where(jnp.broadcast_to(alive, new.shape), new, old)
-
-
-def _swap(x):
-    return jnp.swapaxes(x, 0, 1)
+    return jnp.asarray((order % truncate == 0) & (order > 0))
 
 
 def _count(given):

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handgrad import manual, reference
+from handgrad.manual import through_time
 
 GATES = {"tanh": 1, "relu": 1, "lstm": 4, "gru": 3, "gru_reset_after": 3}
 
@@ -143,6 +144,35 @@ def test_truncation_is_a_state_handed_over_as_a_constant(truncate, reverse):
 
         f = functools.partial(manual.recurrence, cell="gru", truncate=truncate, reverse=reverse)
         close(gradients(f, x, state, weights), gradients(in_blocks, x, state, weights))
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("columns", [1, 6, 9, 14])
+def test_blocks_of_steps_are_one_sequence(columns, cell, reverse, monkeypatch):
+    """Of three samples and five steps: five blocks, two and a step, one and two steps, one."""
+    monkeypatch.setattr(through_time, "_COLUMNS", columns)
+    config = {"cell": cell, "lengths": (5, 0, 3), "reverse": reverse, "truncate": 2}
+    with jax.enable_x64(True):
+        args = net(cell, time=5)
+        ours, theirs = (
+            gradients(functools.partial(room.recurrence, **config), *args)
+            for room in (manual, reference)
+        )
+    close(ours, theirs)
+
+
+def test_long_sequences_of_many_samples():
+    """In blocks as they come: none is left out or done twice."""
+    for reverse in (False, True):
+        config = {"cell": "tanh", "reverse": reverse}
+        with jax.enable_x64(True):
+            args = net("tanh", batch=200, time=7)  # blocks of two steps and one of one
+            ours, theirs = (
+                gradients(functools.partial(room.recurrence, **config), *args)
+                for room in (manual, reference)
+            )
+        close(ours, theirs)
 
 
 def test_both_directions_see_the_whole_sequence():

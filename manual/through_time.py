@@ -1,0 +1,127 @@
+"""What goes on in time: a cell from step to step, and back through all of them.
+
+The reverse scan makes only the deltas; every weight gradient is one product of many inputs and
+many deltas. It is made for a block of steps at a time: the deltas of one block are all that ever
+exists of them, and are still in the cache when they are multiplied.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from handgrad.manual.cells import Cell, ahead
+
+__all__ = ["backward", "forward"]
+
+_COLUMNS = 512  # steps times samples in a block
+
+
+def forward(cell: Cell, x, state, weights, alive=None, cuts=None, reverse=False):
+    """(all states after each step, the last one, residuals).
+
+    x: (batch, time, in). state: a tuple of (batch, hidden). alive: (batch, time), or None: where
+    it is false the state stays. cuts: (time,), or None: where nothing flows back any further.
+    All states are a tuple of (batch, time, hidden), the last one is like `state`.
+    """
+    maps = ahead(cell.maps(weights), x.shape[0])
+
+    def step(carried, t):
+        before, states = carried
+        if cuts is not None:
+            before = tuple(jnp.where(cuts[t], lax.stop_gradient(s), s) for s in before)
+        after, kept = cell.step(before, _at(x, t).T, maps)
+        after = _where(alive, t, after, before)
+        put = [
+            lax.dynamic_update_index_in_dim(s, a.T, t, 1)
+            for s, a in zip(states, after, strict=True)
+        ]
+        return (after, tuple(put)), kept
+
+    states = tuple(jnp.zeros((*x.shape[:2], s.shape[1]), s.dtype) for s in state)
+    start = tuple(s.T for s in state), states
+    (end, states), kept = lax.scan(step, start, jnp.arange(x.shape[1]), reverse=reverse)
+    return states, tuple(s.T for s in end), (x, state, weights, states, kept)
+
+
+def backward(cell: Cell, residuals, dstates, dend, alive=None, cuts=None, reverse=False):
+    """The cotangents of x, the first state and the weights.
+
+    dstates, dend: the cotangents of what `forward` returns, dstates perhaps of h alone. Against the
+    order of the forward the cell takes s̄ₜ + s̄ₜ₊₁ to s̄ₜ₋₁, x̄ₜ and δₜ; of the deltas of a block of
+    steps, in columns, and of what they were made of, in rows, comes W̄ᵀ = Σ δ [x; h]ᵀ.
+    """
+    x, state, weights, states, kept = residuals
+    (batch, time, features), maps = x.shape, cell.maps(weights)
+
+    def block(carried, first, size):
+        """The steps from `first` on, and what they add."""
+        dstate, dx, dmaps = carried
+
+        def step(carried, now):
+            (dstate, dx), (t, given) = carried, now
+            dafter = (*map(jnp.add, dstate, given), *dstate[len(given) :])
+            of_step = jax.tree.map(lambda a: a[t], kept)
+            dbefore, of_x, deltas = cell.back(dafter, of_step, maps)
+            dbefore = _where(alive, t, dbefore, dstate)
+            if cuts is not None:
+                dbefore = tuple(jnp.where(cuts[t], 0, s) for s in dbefore)
+            of_x, *deltas = _where(alive, t, (of_x, *deltas), [0] * (1 + len(deltas)))
+            return (dbefore, lax.dynamic_update_index_in_dim(dx, of_x.T, t, 1)), deltas
+
+        given = tuple(jnp.transpose(_steps(d, first, size), (1, 2, 0)) for d in dstates)
+        steps = first + jnp.arange(size), given
+        (dstate, dx), deltas = lax.scan(step, (dstate, dx), steps, reverse=not reverse)
+        deltas = [jnp.swapaxes(d, 0, 1).reshape(d.shape[1], size * batch) for d in deltas]
+        after = [jnp.swapaxes(_steps(s, first, size), 0, 1) for s in states]
+        before = [_before(*of, first, reverse) for of in zip(states, after, state, strict=True)]
+        rows = jnp.swapaxes(_steps(x, first, size), 0, 1), before, after
+        rows = jax.tree.map(lambda a: a.reshape(size * batch, a.shape[2]), rows)
+        of_block = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, first, size), kept)
+        dmaps = jax.tree.map(jnp.add, dmaps, cell.gather(deltas, *rows, of_block))
+        return dstate, dx, dmaps
+
+    size = min(max(_COLUMNS // max(batch, 1), 1), time)
+    blocks, rest = divmod(time, size)
+
+    def whole(carried):
+        if blocks == 1:
+            return block(carried, 0, size)
+        firsts = size * jnp.arange(blocks)
+        run = lax.scan(lambda c, k: (block(c, k, size), None), carried, firsts, reverse=not reverse)
+        return run[0]
+
+    parts = [whole, lambda carried: block(carried, blocks * size, rest)][: 1 + bool(rest)]
+    dmaps = jax.tree.map(lambda m: jnp.zeros_like(m.T), maps)
+    carried = tuple(d.T for d in dend), jnp.zeros_like(x), dmaps
+    for part in parts if reverse else parts[::-1]:
+        carried = part(carried)
+    dstate, dx, dmaps = carried
+    dweights = cell.parts(jax.tree.map(jnp.transpose, dmaps), features)
+    return dx, tuple(d.T for d in dstate), dweights
+
+
+def _at(x, t):
+    """(batch, time, ·) -> (batch, ·) at one step."""
+    return lax.dynamic_index_in_dim(x, t, 1, keepdims=False)
+
+
+def _steps(x, first, size):
+    return lax.dynamic_slice_in_dim(x, first, size, 1)
+
+
+def _before(states, after, start, first, reverse):
+    """(steps, batch, ·): the state before each step of a block, one step away from those after."""
+    outside = first + len(after) if reverse else first - 1
+    known = (outside >= 0) & (outside < states.shape[1])
+    edge = jnp.where(known, _at(states, jnp.clip(outside, 0, states.shape[1] - 1)), start)[None]
+    return jnp.concatenate([after[1:], edge] if reverse else [edge, after[:-1]])
+
+
+def _where(alive, t, new, old):
+    """The new where the sample is alive at that step, one by one of a tuple of (·, batch)."""
+    if alive is None:
+        return new
+    mask = _at(alive, t)[None, :]
+    return tuple(
+        jnp.where(jnp.broadcast_to(mask, a.shape), a, b) for a, b in zip(new, old, strict=True)
+    )
