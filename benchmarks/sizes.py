@@ -43,6 +43,16 @@ def weights(*shape: int) -> Callable:
     return lambda key: jax.random.normal(key, shape) / shape[0] ** 0.5
 
 
+def directions(*shape: int) -> Callable:
+    """Rows of length one, whose products are cosines."""
+
+    def draw(key):
+        x = jax.random.normal(key, shape)
+        return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+
+    return draw
+
+
 def chances(*shape: int) -> Callable:
     return lambda key: jax.random.uniform(key, shape, minval=0.05, maxval=0.95)
 
@@ -102,7 +112,7 @@ SIZES: dict[str, tuple[tuple[Argument, ...], dict]] = {
     "categorical_cross_entropy": ((distributions(*ROWS), distributions(*ROWS)), {}),
     "kl_divergence": ((distributions(*ROWS), distributions(*ROWS)), {}),
     "softmax_cross_entropy": ((ROWS, distributions(*ROWS)), {}),
-    "info_nce": (((256, 512), (256, 512)), {"symmetric": True}),
+    "info_nce": ((directions(256, 512), directions(256, 512)), {"symmetric": True}),
     "elbo": (((512, 784), bits(512, 784), (512, 32), (512, 32)), {}),
     "affine": (((512, 512), weights(512, 1024), (1024,)), {}),
     "affine_absorbed": (((512, 511), weights(512, 1024)), {}),

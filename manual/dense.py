@@ -80,7 +80,7 @@ def bilinear(x1, x2, w, b=None):
     _check_bilinear(x1, x2, w, b)
     in1, in2, out = w.shape
     t = _matmul(x1, w.reshape(in1, in2 * out)).reshape(*x2.shape, out)
-    y = (widen(x2)[..., None] * t).sum(-2)  # (*batch, out)
+    y = jnp.einsum("...jo,...j->...o", t, widen(x2))
     if b is not None:
         y = y + jnp.broadcast_to(widen(b), y.shape)
     return y.astype(x1.dtype), (x1, x2, w, b, t)
@@ -92,7 +92,7 @@ def _(residuals, dy):
     dy = widen(dy)
     u = (widen(x2)[..., None] * dy[..., None, :]).reshape(*x2.shape[:-1], -1)  # (*batch, in2 out)
     dx1 = jnp.matmul(u, widen(w).reshape(w.shape[0], -1).T)
-    dx2 = (t * dy[..., None, :]).sum(-1)
+    dx2 = jnp.einsum("...jo,...o->...j", t, dy)
     dw = outer(widen(x1), u).reshape(w.shape)
     return dx1, dx2, dw, None if b is None else dy.sum(_batch(dy))
 
