@@ -12,7 +12,7 @@ _COLUMNS = 1024  # of the logits, that their products with x and w fit into a co
 
 
 @op
-def linear_softmax_cross_entropy(x, w, b, labels, *, reduction="mean", block=224):
+def linear_softmax_cross_entropy(x, w, b, labels, *, reduction="mean", block=256):
     r"""L = Σₙ lₙ / N,  lₙ = −ln p_c with p = softmax(s), s = xₙ w + b and c the label of row n.
 
     x: (*batch, in), of N rows. w: (in, classes). b: (classes,), or None for no bias.
@@ -38,12 +38,20 @@ def linear_softmax_cross_entropy(x, w, b, labels, *, reduction="mean", block=224
     rows = _blocks(x.reshape(size, x.shape[-1]), block)
     wide_w, wide_b = widen(w), jnp.zeros(classes, wide(x.dtype)) if b is None else widen(b)
     width = min(_COLUMNS, classes)
+    parts = -(-classes // width)
 
     def one(gradient, now):
         x, xt, c = now
-        s = widen(x) @ wide_w + wide_b[None, :]  # (block, classes)
+        a = widen(x) @ wide_w  # (block, classes)
+
+        def highest(k, peak):  # of some columns: for the whole maximum all of a + b would be stored
+            start = jnp.minimum(k * width, classes - width)
+            s = _columns(a, start, width) + _columns(wide_b, start, width)[None, :]
+            return jnp.maximum(peak, s.max(-1, keepdims=True))
+
+        peak = lax.fori_loop(0, parts, highest, jnp.full(c.shape, -jnp.inf, a.dtype))
+        s = a + wide_b[None, :]
         s_c = jnp.take_along_axis(s, c, -1, mode="clip")
-        peak = s.max(-1, keepdims=True)
         chosen = lax.broadcasted_iota(c.dtype, s.shape, 1) == c
         e = jnp.where(chosen, 0, jnp.exp(s - peak))
         others = e.sum(-1, keepdims=True)  # r
@@ -65,9 +73,7 @@ def linear_softmax_cross_entropy(x, w, b, labels, *, reduction="mean", block=224
                 dx + ds @ _columns(wide_w, start, width).T,
             )
 
-        dw, db, dx = lax.fori_loop(
-            0, -(-classes // width), some, (*gradient, jnp.zeros(x.shape, s.dtype))
-        )
+        dw, db, dx = lax.fori_loop(0, parts, some, (*gradient, jnp.zeros(x.shape, s.dtype)))
         return (dw, db), (jnp.where(c < 0, 0, loss), dx)
 
     start = jnp.zeros_like(wide_w), jnp.zeros_like(wide_b)

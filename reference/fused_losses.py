@@ -6,7 +6,7 @@ import optax
 __all__ = ["linear_softmax_cross_entropy"]
 
 
-def linear_softmax_cross_entropy(x, w, b, labels, *, reduction="mean", block=224):
+def linear_softmax_cross_entropy(x, w, b, labels, *, reduction="mean", block=256):
     """The size of the blocks is of no consequence."""
     logits = jnp.matmul(x, w)
     if b is not None:
