@@ -39,15 +39,15 @@ def ahead(maps, batch):
     )
 
 
-def _affine(map, *columns):
+def _affine(linear, *columns):
     """Wᵀ[x; h] + b."""
-    w, b = map
+    w, b = linear
     return w @ jnp.concatenate(columns) + b
 
 
-def _back(map, delta, hidden):
+def _back(linear, delta, hidden):
     """x̄ and h̄: [x̄; h̄] = W δ."""
-    both = map[0] @ delta
+    both = linear[0] @ delta
     return both[:-hidden], both[-hidden:]
 
 
@@ -60,8 +60,9 @@ def _map(wx, wh, b):
     return jnp.concatenate([wx, wh]), b
 
 
-def _parts(map, size):
-    w, b = map
+def _parts(linear, size):
+    """Wx, Wh and b."""
+    w, b = linear
     return w[:size], w[size:], b
 
 

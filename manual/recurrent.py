@@ -1,8 +1,8 @@
 """Recurrent nets, backpropagated through time: the reverse scan makes only the deltas.
 
-Every weight gradient is one product of all inputs and all deltas after it. What a cotangent is
-multiplied by on its way back is kept from the forward, as in `cells`, where the steps of `rnn` and
-`gru` are. Inside, and in what is kept, float16 and bfloat16 are carried in float32.
+Every weight gradient is a product of many inputs and many deltas, of a block of steps at a time.
+The steps are in `cells`, what goes on in time in `through_time`. Inside, and in what is kept,
+float16 and bfloat16 are carried in float32.
 """
 
 import jax

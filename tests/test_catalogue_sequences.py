@@ -146,11 +146,10 @@ def test_truncation_is_a_state_handed_over_as_a_constant(truncate, reverse):
         close(gradients(f, x, state, weights), gradients(in_blocks, x, state, weights))
 
 
-@pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
-@pytest.mark.parametrize("columns", [1, 6, 9, 14])
+@pytest.mark.parametrize(("cell", "reverse"), [("lstm", False), ("gru", True)])
+@pytest.mark.parametrize("columns", [1, 6, 9])
 def test_blocks_of_steps_are_one_sequence(columns, cell, reverse, monkeypatch):
-    """Of three samples and five steps: five blocks, two and a step, one and two steps, one."""
+    """Of three samples and five steps: five blocks, two and a step, one and two steps."""
     monkeypatch.setattr(through_time, "_COLUMNS", columns)
     config = {"cell": cell, "lengths": (5, 0, 3), "reverse": reverse, "truncate": 2}
     with jax.enable_x64(True):

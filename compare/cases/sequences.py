@@ -38,8 +38,6 @@ CASES = [
     Case("recurrence: one step", *net("tanh", 1, 1, 2, 1), cell="tanh"),
     Case("recurrence: truncated", *net("tanh", 2, 5, 2, 2), cell="tanh", truncate=2),
     Case("recurrence: blocks of steps", *net("tanh", 200, 5, 2, 2), cell="tanh"),
-    Case("recurrence: blocks of steps, lengths, backwards", *net("gru", 200, 3, 2, 2), cell="gru",
-         lengths=tuple(i % 4 for i in range(200)), reverse=True),
     Case("gru_reset_after", normal(2, 4, 3), normal(2, 2), *weights("gru_reset_after", 3, 2)),
     Case("bidirectional", normal(3, 4, 3), (state("lstm", 3, 4),) * 2,
          (weights("lstm", 3, 4),) * 2),
