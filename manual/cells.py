@@ -241,7 +241,10 @@ _LSTM = Cell(
     4, ("h", "c"), ("wx", "wh", "b"), _one, _lstm_step, _lstm_back, _gather_one, _one_in_parts
 )
 PEEPHOLES = _LSTM._replace(
-    weights=("wx", "wh", "b", "p"), maps=_peeping, gather=_gather_peeping, parts=_peeping_in_parts
+    weights=("wx", "wh", "b", "peepholes"),
+    maps=_peeping,
+    gather=_gather_peeping,
+    parts=_peeping_in_parts,
 )
 CELLS: dict[str, Cell] = {
     "tanh": _rnn(tanh_and_slope),

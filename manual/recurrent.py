@@ -52,10 +52,13 @@ def lstm(x, h0, c0, wx, wh, b, peepholes):
         δₒ = h̄ₜ ∘ tanh cₜ ∘ σ′(aₒ),   c̄ₜ += h̄ₜ ∘ o ∘ tanh′(cₜ) + δₒ ∘ pₒ
         δᵢ = c̄ₜ ∘ g ∘ σ′(aᵢ),   δ_f = c̄ₜ ∘ cₜ₋₁ ∘ σ′(a_f),   δ_g = c̄ₜ ∘ i ∘ tanh′(a_g)
         c̄ₜ₋₁ += c̄ₜ ∘ f + δᵢ ∘ pᵢ + δ_f ∘ p_f,   h̄ₜ₋₁ += δ Whᵀ,   then the weights as in `rnn`
+    Raises ValueError for shapes that do not fit, and where there is no step at all.
     Source: Hochreiter and Schmidhuber (1997), with the forget gate of Gers et al. (2000).
     """
     given = (x, (h0, c0), (wx, wh, b, *([] if peepholes is None else [peepholes])))
-    states, _, kept = through_time.forward(_lstm_cell(given[2]), *jax.tree.map(widen, given))
+    cell = _lstm_cell(given[2])
+    through_time.check("lstm", "lstm", cell, *given)
+    states, _, kept = through_time.forward(cell, *jax.tree.map(widen, given))
     return tuple(s.astype(x.dtype) for s in states), kept
 
 

@@ -196,11 +196,6 @@ def _check(x, state, weights, cell, truncate):
     if cell not in CELLS:
         raise ValueError(f"recurrence: cell is {cell!r}; it must be one of: {', '.join(CELLS)}")
     rules = CELLS[cell]
-    if jnp.ndim(x) != 3 or x.shape[1] == 0:
-        raise ValueError(
-            f"recurrence: x has shape {jnp.shape(x)}; it must be (batch, time, in) with at least "
-            "one step of time"
-        )
     for argument, given, names in (
         ("state", state, rules.states),
         ("weights", weights, rules.weights),
@@ -210,17 +205,7 @@ def _check(x, state, weights, cell, truncate):
                 f"recurrence: {argument} must be a tuple ({', '.join(names)}) for the cell "
                 f"{cell!r}; a {type(given).__name__} came, of {len(jax.tree.leaves(given))}"
             )
-    hidden = jnp.shape(state[0])[-1] if jnp.ndim(state[0]) else 0
-    gates = rules.gates * hidden
-    needed = dict.fromkeys(rules.states, (x.shape[0], hidden)) | {
-        "wx": (x.shape[2], gates), "wh": (hidden, gates), "b": (gates,), "bn": (hidden,)
-    }  # fmt: skip
-    for name, array in zip(rules.states + rules.weights, state + weights, strict=True):
-        if jnp.shape(array) != needed[name]:
-            raise ValueError(
-                f"recurrence: {name} has shape {jnp.shape(array)}; with x of shape {x.shape} and "
-                f"{hidden} hidden units of the cell {cell!r} it must be {needed[name]}"
-            )
+    through_time.check("recurrence", cell, rules, x, state, weights)
     if truncate is not None and (not isinstance(truncate, int) or truncate < 1):
         raise ValueError(
             f"recurrence: truncate must be a positive number of steps, or None; got {truncate!r}"

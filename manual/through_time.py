@@ -11,9 +11,30 @@ from jax import lax
 
 from handgrad.manual.cells import Cell, ahead
 
-__all__ = ["backward", "forward"]
+__all__ = ["backward", "check", "forward"]
 
 _COLUMNS = 512  # steps times samples in a block
+
+
+def check(function, name, cell: Cell, x, state, weights):
+    """Raise a ValueError that names what does not fit into a net of this cell, before it runs."""
+    if jnp.ndim(x) != 3 or x.shape[1] == 0:
+        raise ValueError(
+            f"{function}: x has shape {jnp.shape(x)}; it must be (batch, time, in) with at least "
+            "one step of time"
+        )
+    hidden = jnp.shape(state[0])[-1] if jnp.ndim(state[0]) else 0
+    gates = cell.gates * hidden
+    needed = dict.fromkeys(cell.states, (x.shape[0], hidden)) | {
+        "wx": (x.shape[2], gates), "wh": (hidden, gates), "b": (gates,), "bn": (hidden,),
+        "peepholes": (3, hidden),
+    }  # fmt: skip
+    for argument, array in zip(cell.states + cell.weights, state + weights, strict=True):
+        if jnp.shape(array) != needed[argument]:
+            raise ValueError(
+                f"{function}: {argument} has shape {jnp.shape(array)}; with x of shape {x.shape} "
+                f"and {hidden} hidden units of the cell {name!r} it must be {needed[argument]}"
+            )
 
 
 def forward(cell: Cell, x, state, weights, alive=None, cuts=None, reverse=False):

@@ -72,3 +72,24 @@ def test_an_unknown_activation_is_named():
     args = CASES["recurrent.rnn"].draw(0)
     with pytest.raises(ValueError, match="activation must be one of tanh, relu; got 'tahn'"):
         manual.rnn(*args, activation="tahn")
+
+
+@pytest.mark.parametrize(
+    ("argument", "shape", "message"),
+    [
+        ("x", (3, 4), r"x has shape \(3, 4\); it must be \(batch, time, in\)"),
+        ("x", (2, 0, 4), "x has shape .* at least one step of time"),
+        ("h0", (1, 5), r"h has shape \(1, 5\); .* it must be \(2, 5\)"),
+        ("c0", (1, 5), r"c has shape \(1, 5\); .* it must be \(2, 5\)"),
+        ("wx", (3, 20), r"wx has shape \(3, 20\); .* it must be \(4, 20\)"),
+        ("wh", (5, 16), r"wh has shape \(5, 16\); .* it must be \(5, 20\)"),
+        ("b", (1,), r"b has shape \(1,\); .* it must be \(20,\)"),
+        ("peepholes", (3, 1), r"peepholes has shape \(3, 1\); .* it must be \(3, 5\)"),
+    ],
+)
+def test_an_lstm_of_shapes_that_do_not_fit(argument, shape, message):
+    """None is broadcast, and the argument is named."""
+    shapes = {"x": (2, 3, 4), "h0": (2, 5), "c0": (2, 5), "wx": (4, 20), "wh": (5, 20)}
+    shapes |= {"b": (20,), "peepholes": (3, 5), argument: shape}
+    with pytest.raises(ValueError, match=f"lstm: {message}"):
+        manual.lstm(**{name: jnp.ones(of) for name, of in shapes.items()})
