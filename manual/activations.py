@@ -19,6 +19,7 @@ from handgrad.manual.numerics import (
     widen,
 )
 from handgrad.manual.op import op
+from handgrad.manual.shapes import whole
 
 __all__ = [
     "elu",
@@ -209,7 +210,8 @@ def softplus(x):
     Source: Dugas et al. (2001), "Incorporating second-order functional knowledge for better
     option pricing".
     """
-    return jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x))), x
+    above = jnp.where(x >= 0, x, 0)  # jnp.maximum and |x| would not have the slope ½ at 0
+    return above + jnp.log1p(jnp.exp(-jnp.abs(x))), x
 
 
 @softplus.backward
@@ -225,7 +227,7 @@ def log_sigmoid(x):
     Backward: x̄ = ȳ ∘ σ(−x), and not 1 − σ(x), which is 0 from x = 17 on in float32.
     Source: the logistic neuron's log-likelihood, "Fundamentals of deep learning" (ch. 3).
     """
-    return jnp.minimum(x, 0) - jnp.log1p(jnp.exp(-jnp.abs(x))), x
+    return jnp.where(x < 0, x, 0) - jnp.log1p(jnp.exp(-jnp.abs(x))), x
 
 
 @log_sigmoid.backward
@@ -366,13 +368,15 @@ def log_sum_exp(x, *, axis=-1, keepdims=False):
     Source: "Fundamentals of deep learning" (ch. 3), eq. 3.15–3.18; Blanchard, Higham, Higham
     (2021), "Accurately computing the log-sum-exp and softmax functions".
     """
+    axis = whole("log_sum_exp", least=-math.inf, axis=axis)
     if not -jnp.ndim(x) <= axis < jnp.ndim(x) or not x.shape[axis]:
         raise ValueError(
             f"log_sum_exp: x has shape {jnp.shape(x)}; it must have at least one entry along axis "
             f"{axis}, since the logarithm of an empty sum is not finite"
         )
     peak = widen(x).max(axis, keepdims=True)
-    total = jnp.exp(widen(x) - peak).sum(axis, keepdims=True)  # 1 or more: nothing overflows
+    peak = jnp.where(jnp.isfinite(peak), peak, 0)  # of infinities the sum is infinite, or zero
+    total = jnp.exp(widen(x) - peak).sum(axis, keepdims=True)  # else 1 or more: no overflow
     y = (peak + jnp.log(total)).astype(x.dtype)
     return y if keepdims else y.squeeze(axis), (x, peak, total)
 

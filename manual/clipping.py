@@ -2,10 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from handgrad.manual.numerics import length, widen
 from handgrad.manual.op import op
-from handgrad.manual.shapes import positive
+from handgrad.manual.shapes import floating, number, positive
 
 __all__ = ["clip_by_global_norm", "clip_by_norm", "clip_by_value"]
 
@@ -20,7 +21,8 @@ def clip_by_value(x, *, low, high):
     Raises ValueError where low is above high.
     Source: Mikolov (2012), "Statistical language models based on neural networks".
     """
-    if isinstance(low, int | float) and isinstance(high, int | float) and low > high:
+    number("clip_by_value", low=low, high=high)
+    if not any(isinstance(n, Tracer) for n in (low, high)) and not low <= high:
         raise ValueError(f"clip_by_value: low is {low} and high {high}; low must not be above high")
     return jnp.clip(x, low, high), (x >= low) & (x <= high)
 
@@ -67,6 +69,8 @@ def clip_by_global_norm(tree, *, max_norm):
     leaves = jax.tree.leaves(tree)
     if not leaves:
         raise ValueError("clip_by_global_norm: the tree holds no array; there must be at least one")
+    for x in leaves:
+        floating("clip_by_global_norm", tree=x)
     lengths = [length(x, tuple(range(x.ndim))).reshape(()) for x in leaves]
     dtype = jnp.result_type(max((n.dtype for n in lengths), key=lambda d: d.itemsize))
     norm = length(jnp.stack([n.astype(dtype) for n in lengths]))[0]
@@ -76,7 +80,7 @@ def clip_by_global_norm(tree, *, max_norm):
 @clip_by_global_norm.backward
 def _(residuals, dy, *, max_norm):
     tree, norm = residuals
-    long = norm > max_norm
+    long = ~(norm <= max_norm)
     size = jnp.where(long, norm, 1)  # not zero
 
     def along(dy, x):
@@ -94,5 +98,6 @@ def _(residuals, dy, *, max_norm):
 
 def _shorten(x, norm, max_norm):
     """x times min(1, max_norm / norm), in float32 at least."""
-    factor = jnp.where(norm > max_norm, max_norm / jnp.where(norm > max_norm, norm, 1), 1)
+    long = ~(norm <= max_norm)  # so NaN is not taken for short
+    factor = jnp.where(long, max_norm / jnp.where(long, norm, 1), 1)
     return widen(x) * factor.astype(widen(x).dtype)

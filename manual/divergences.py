@@ -1,13 +1,19 @@
 """Divergences between distributions, and cross entropies that weigh their samples anew."""
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from jax.core import Tracer
 
 from handgrad.manual.activations import softplus
-from handgrad.manual.losses import beside_label, softmax_cross_entropy_with_integer_labels
+from handgrad.manual.losses import (
+    beside_label,
+    check_labels,
+    softmax_cross_entropy_with_integer_labels,
+)
 from handgrad.manual.numerics import log_probabilities, normalise, widen
 from handgrad.manual.op import op
-from handgrad.manual.shapes import same_shapes
+from handgrad.manual.shapes import same_shapes, within
 
 __all__ = [
     "focal_loss_with_logits",
@@ -97,13 +103,12 @@ def label_smoothing_cross_entropy(logits, labels, *, smoothing=0.1):
     Source: Szegedy, Vanhoucke, Ioffe, Shlens, Wojna (2016), "Rethinking the Inception
     architecture for computer vision".
     """
-    if isinstance(smoothing, int | float) and not 0 <= smoothing <= 1:
-        raise ValueError(
-            f"label_smoothing_cross_entropy: smoothing is {smoothing}; it must be in [0, 1]"
-        )
+    within("label_smoothing_cross_entropy", 0, 1, smoothing=smoothing)
+    check_labels("label_smoothing_cross_entropy", logits, labels)
     hard, residuals = softmax_cross_entropy_with_integer_labels.forward(logits, labels)
     even = -log_probabilities(logits, residuals[2]).mean(-1)
-    loss = (1 - smoothing) * widen(hard) + smoothing * even
+    even = jnp.where(smoothing == 0, 0, smoothing * even)  # a class with p = 0 has no share in it
+    loss = (1 - smoothing) * widen(hard) + even
     return loss.astype(logits.dtype), residuals
 
 
@@ -125,18 +130,19 @@ def focal_loss_with_logits(logits, labels, *, gamma=2.0, alpha=None):
     Backward: z̄ = −L̄ αₜ (1 − pₜ)^γ (γ pₜ softplus(−z) + 1 − pₜ), of which no term is negative,
     and x̄ = ±z̄. (1 − pₜ)^γ is e^{−γ softplus(z)}, which keeps its digits as pₜ nears 1. Labels
     have no cotangent.
-    Raises ValueError where the shapes differ, gamma is negative or alpha outside [0, 1],
-    TypeError for floating-point labels.
+    Raises ValueError where the shapes differ, labels that are known are not 0 or 1, gamma is
+    negative or alpha outside [0, 1], TypeError for floating-point labels.
     Source: Lin, Goyal, Girshick, He, Dollár (2017), "Focal loss for dense object detection".
     """
     name = "focal_loss_with_logits"
     same_shapes(name, logits=logits, labels=labels)
     if jnp.issubdtype(labels.dtype, jnp.floating):
         raise TypeError(f"{name}: labels are {labels.dtype}, and must be integers or booleans")
-    if isinstance(gamma, int | float) and not gamma >= 0:
-        raise ValueError(f"{name}: gamma is {gamma}; it must not be negative")
-    if isinstance(alpha, int | float) and not 0 <= alpha <= 1:
-        raise ValueError(f"{name}: alpha is {alpha}; it must be None or in [0, 1]")
+    if not isinstance(labels, Tracer) and any(label not in (0, 1) for label in np.unique(labels)):
+        raise ValueError(f"{name}: labels are {np.unique(labels)}; each must be 0 or 1")
+    within(name, 0, gamma=gamma)
+    if alpha is not None:
+        within(name, 0, 1, alpha=alpha)
     z, weight = _margin(logits, labels, alpha)
     loss = weight * jnp.exp(-gamma * softplus.forward(z)[0]) * softplus.forward(-z)[0]
     return loss.astype(logits.dtype), (logits, labels)

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from handgrad.manual.op import op
 
@@ -20,8 +21,10 @@ def dropout(x, *, key, rate=0.5, scaled=True):
     Source: Srivastava et al., "Dropout" (2014); "Backpropagation and optimisers" (blog, AI & the
     art of programming), section 6, prints scaled=False.
     """
-    if not 0 <= rate < 1:
-        raise ValueError(f"rate is the share that is dropped: 0 <= rate < 1; got {rate}")
+    if key is None:
+        raise TypeError("dropout: key is None; it must be a jax.random.key")
+    if not isinstance(rate, Tracer) and not 0 <= rate < 1:
+        raise ValueError(f"dropout: rate is {rate}; the share that is dropped must be in [0, 1)")
     return _masked(x, key, rate, scaled), None
 
 
@@ -32,4 +35,5 @@ def _(residuals, dy, *, key, rate, scaled):
 
 def _masked(x, key, rate, scaled):
     keep = jax.random.bernoulli(key, jnp.float32(1 - rate), x.shape)
-    return jnp.where(keep, x / (1 - rate) if scaled else x, jnp.zeros((), x.dtype))
+    kept = x / jnp.asarray(1 - rate, x.dtype) if scaled else x
+    return jnp.where(keep, kept, jnp.zeros((), x.dtype))

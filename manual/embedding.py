@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from handgrad.manual.numerics import wide, widen
+from handgrad.manual.numerics import as_index, wide, widen
 from handgrad.manual.op import op
+from handgrad.manual.shapes import number, positive
 
 __all__ = ["embedding", "learned_positions", "rotary", "sinusoidal_positions"]
 
@@ -18,11 +19,18 @@ def embedding(indices, table):
     Returns (*batch, features). An index outside [0, rows) is clamped to the nearest row.
     Backward: table̅[r] = Σ ȳ over all places whose index is r: repeated indices accumulate, in
     float32 at least. The indices have no cotangent.
+    Raises ValueError for a table of another rank or without rows, TypeError for indices that are
+    not integers.
     Source: "The Math Behind Deep Learning" (ch. 14), summary (embedding layers).
     """
     if not jnp.issubdtype(indices.dtype, jnp.integer):
-        raise TypeError(f"indices must be integers; they are {indices.dtype}")
-    indices = jnp.clip(indices, 0, table.shape[0] - 1)
+        raise TypeError(f"embedding: indices are {indices.dtype}, and must be integers")
+    if jnp.ndim(table) != 2 or not len(table):
+        raise ValueError(
+            f"embedding: table has shape {jnp.shape(table)}; it must be (rows, features), with at "
+            "least one row"
+        )
+    indices = jnp.clip(as_index(indices), 0, len(table) - 1)
     return table[indices], (indices, table)
 
 
@@ -72,6 +80,8 @@ def sinusoidal_positions(x, *, base=10000.0, offset=0):
     Source: Vaswani et al. (2017), "Attention is all you need", section 3.5.
     """
     _check_sequence("sinusoidal_positions", x, pairs=True)
+    positive("sinusoidal_positions", base=base)
+    number("sinusoidal_positions", offset=offset)
     waves = _waves(offset + np.arange(x.shape[-2]), x.shape[-1], base, x.dtype)
     waves = jnp.stack(waves, -1).reshape(x.shape[-2:])
     return (widen(x) + jnp.broadcast_to(waves, x.shape)).astype(x.dtype), ()
@@ -98,6 +108,7 @@ def rotary(x, *, positions=None, base=10000.0, interleaved=False):
     position embedding".
     """
     _check_sequence("rotary", x, pairs=True)
+    positive("rotary", base=base)
     if positions is not None:
         _check_positions(positions, x)
     return _turn(x, positions, base, interleaved, 1), ()

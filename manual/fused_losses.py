@@ -5,6 +5,7 @@ from jax import lax
 
 from handgrad.manual.numerics import wide, widen
 from handgrad.manual.op import op
+from handgrad.manual.shapes import whole
 
 __all__ = ["linear_softmax_cross_entropy"]
 
@@ -117,10 +118,10 @@ def _classes(labels, block, beyond):
 
 def _check(x, w, b, labels, reduction, block):
     name = "linear_softmax_cross_entropy"
-    if jnp.ndim(x) < 1 or jnp.ndim(w) != 2 or x.shape[-1] != w.shape[0]:
+    if jnp.ndim(x) < 1 or jnp.ndim(w) != 2 or x.shape[-1] != w.shape[0] or not w.shape[1]:
         raise ValueError(
             f"{name}: x has shape {jnp.shape(x)} and w {jnp.shape(w)}; they must be (*batch, in) "
-            "and (in, classes)"
+            "and (in, classes), with at least one class"
         )
     if b is not None and jnp.shape(b) != w.shape[1:]:
         raise ValueError(f"{name}: b has shape {jnp.shape(b)}; it must be {w.shape[1:]}, or None")
@@ -133,5 +134,4 @@ def _check(x, w, b, labels, reduction, block):
         )
     if reduction not in ("mean", "sum"):
         raise ValueError(f"{name}: reduction is {reduction!r}; it must be one of: mean, sum")
-    if not isinstance(block, int) or block < 1:
-        raise ValueError(f"{name}: block must be a positive number; got {block!r}")
+    whole(name, block=block)

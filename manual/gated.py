@@ -1,11 +1,13 @@
 """Gated linear units: one half of the features decides how much of the other half passes."""
 
+import math
+
 import jax.numpy as jnp
 
 from handgrad.manual.activations import gelu_and_slope, silu_and_slope
 from handgrad.manual.numerics import sigmoid_and_slope, widen
 from handgrad.manual.op import op
-from handgrad.manual.shapes import same_shapes
+from handgrad.manual.shapes import same_shapes, whole
 
 __all__ = ["geglu", "glu", "swiglu"]
 
@@ -21,6 +23,7 @@ def glu(x, *, axis=-1):
     Source: Dauphin, Fan, Auli, Grangier (2017), "Language modeling with gated convolutional
     networks".
     """
+    axis = whole("glu", least=-math.inf, axis=axis)
     if not -jnp.ndim(x) <= axis < jnp.ndim(x) or x.shape[axis] % 2:
         raise ValueError(
             f"glu: x has shape {jnp.shape(x)}; it must have an even number of features along "

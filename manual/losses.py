@@ -11,8 +11,15 @@ from jax import lax
 from jax.scipy.special import xlog1py, xlogy
 
 from handgrad.manual.activations import softplus
-from handgrad.manual.numerics import log_probabilities, normalise, probabilities, widen
+from handgrad.manual.numerics import (
+    as_index,
+    log_probabilities,
+    normalise,
+    probabilities,
+    widen,
+)
 from handgrad.manual.op import op
+from handgrad.manual.shapes import same_shapes
 
 __all__ = [
     "binary_cross_entropy",
@@ -36,7 +43,7 @@ def half_squared_error(predictions, targets):
     Raises ValueError where the shapes differ.
     Source: "The Math Behind Deep Learning" (ch. 14), eq. 14.67.
     """
-    _same_shape("half_squared_error", "predictions", predictions, "targets", targets)
+    same_shapes("half_squared_error", least=1, predictions=predictions, targets=targets)
     error = predictions - targets  # (*batch, outputs)
     return (0.5 * jnp.square(widen(error)).sum(-1)).astype(error.dtype), error
 
@@ -57,7 +64,7 @@ def squared_error(predictions, targets):
     Source: Tobias Hill, "Part 2: Gradient descent and backpropagation" (2018);
     "Fundamentals of deep learning" (ch. 3), eq. 3.8.
     """
-    _same_shape("squared_error", "predictions", predictions, "targets", targets)
+    same_shapes("squared_error", least=1, predictions=predictions, targets=targets)
     error = predictions - targets  # (*batch, outputs)
     return jnp.square(widen(error)).sum(-1).astype(error.dtype), error
 
@@ -77,7 +84,7 @@ def total_squared_error(predictions, targets):
     Raises ValueError where the shapes differ.
     Source: "Fundamentals of deep learning" (ch. 3), eq. 3.10.
     """
-    _same_shape("total_squared_error", "predictions", predictions, "targets", targets)
+    same_shapes("total_squared_error", predictions=predictions, targets=targets)
     error = predictions - targets
     return jnp.square(widen(error)).sum().astype(error.dtype), error
 
@@ -97,7 +104,7 @@ def mse(predictions, targets):
     Raises ValueError where the shapes differ.
     Source: "The Math Behind Deep Learning" (ch. 14), summary.
     """
-    _same_shape("mse", "predictions", predictions, "targets", targets)
+    same_shapes("mse", predictions=predictions, targets=targets)
     error = predictions - targets
     return jnp.square(widen(error)).mean().astype(error.dtype), error
 
@@ -121,7 +128,7 @@ def binary_cross_entropy(probabilities, labels):
     Raises ValueError where the shapes differ.
     Source: "The Math Behind Deep Learning" (ch. 14), eq. 14.151–14.156.
     """
-    _same_shape("binary_cross_entropy", "probabilities", probabilities, "labels", labels)
+    same_shapes("binary_cross_entropy", probabilities=probabilities, labels=labels)
     p, c = widen(probabilities), widen(labels)
     loss = -xlogy(c, p) - xlog1py(1 - c, -p)
     return loss.astype(probabilities.dtype), (probabilities, labels)
@@ -147,7 +154,7 @@ def binary_cross_entropy_with_logits(logits, labels):
     Source: the logistic neuron, "Fundamentals of deep learning" (ch. 3); "The Math Behind Deep
     Learning" (ch. 14), eq. 14.151.
     """
-    _same_shape("binary_cross_entropy_with_logits", "logits", logits, "labels", labels)
+    same_shapes("binary_cross_entropy_with_logits", logits=logits, labels=labels)
     x, c = widen(logits), widen(labels)
     loss = c * softplus.forward(-x)[0] + (1 - c) * softplus.forward(x)[0]
     return loss.astype(logits.dtype), (logits, labels)
@@ -173,7 +180,7 @@ def categorical_cross_entropy(probabilities, labels):
     Raises ValueError where the shapes differ.
     Source: "Fundamentals of deep learning" (ch. 3), eq. 3.9 and 3.15–3.16.
     """
-    _same_shape("categorical_cross_entropy", "probabilities", probabilities, "labels", labels)
+    same_shapes("categorical_cross_entropy", least=1, probabilities=probabilities, labels=labels)
     p, c = widen(probabilities), widen(labels)
     return -xlogy(c, p).sum(-1).astype(probabilities.dtype), (probabilities, labels)
 
@@ -200,7 +207,7 @@ def softmax_cross_entropy(logits, labels):
     Source: "Fundamentals of deep learning" (ch. 3), eq. 3.17–3.18; "The Math Behind Deep
     Learning" (ch. 14), eq. 14.157–14.167 (there for the loss of eq. 14.151, for which it fails).
     """
-    _same_shape("softmax_cross_entropy", "logits", logits, "labels", labels)
+    same_shapes("softmax_cross_entropy", least=1, logits=logits, labels=labels)
     if not jnp.issubdtype(labels.dtype, jnp.floating):
         raise TypeError(
             f"softmax_cross_entropy: labels are {labels.dtype}, and must be floating-point weights "
@@ -233,20 +240,9 @@ def softmax_cross_entropy_with_integer_labels(logits, labels):
     Raises ValueError where the shapes do not fit, TypeError for labels that are not integers.
     Source: "Fundamentals of deep learning" (ch. 3), eq. 3.9 and 3.15–3.18.
     """
-    name = "softmax_cross_entropy_with_integer_labels"
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise TypeError(
-            f"{name}: labels are {labels.dtype}, and must be integers; softmax_cross_entropy takes "
-            "one-hot or soft labels"
-        )
-    if jnp.ndim(logits) < 1 or labels.shape != logits.shape[:-1]:
-        raise ValueError(
-            f"{name}: logits have shape {logits.shape} and labels {labels.shape}; they must be "
-            "(*batch, classes) and (*batch,)"
-        )
+    check_labels("softmax_cross_entropy_with_integer_labels", logits, labels)
     peak, rest = normalise(logits)
-    # int8 cannot hold the number of 128 classes
-    index = (labels if labels.dtype.itemsize > 2 else labels.astype(jnp.int32))[..., None]
+    index = as_index(labels)[..., None]
     valid = (index >= 0) & (index < logits.shape[-1])
     rest = jnp.where(valid, rest, jnp.nan)  # makes the loss and the gradient NaN
     picked = jnp.take_along_axis(logits, index, -1, mode="clip")  # (*batch, 1)
@@ -266,14 +262,19 @@ def beside_label(logits, index, normaliser, log_p, own=0.0):
     return jnp.where(chosen, jnp.expm1(log_p) + own, probabilities(logits, normaliser))
 
 
+def check_labels(name, logits, labels):
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(
+            f"{name}: labels are {labels.dtype}, and must be integers; softmax_cross_entropy takes "
+            "one-hot or soft labels"
+        )
+    if jnp.ndim(logits) < 1 or labels.shape != logits.shape[:-1]:
+        raise ValueError(
+            f"{name}: logits have shape {logits.shape} and labels {labels.shape}; they must be "
+            "(*batch, classes) and (*batch,)"
+        )
+
+
 def _weighted_inverse(weight, x):
     """weight / x, and 0 for 0 / 0: a term of weight 0 is absent."""
     return weight / jnp.where((weight == 0) & (x == 0), 1, x)
-
-
-def _same_shape(name, a_name, a, b_name, b):
-    if jnp.shape(a) != jnp.shape(b):
-        raise ValueError(
-            f"{name}: {a_name} have shape {jnp.shape(a)} and {b_name} {jnp.shape(b)}; they must be "
-            "equal, since broadcasting here is nearly always a mistake"
-        )

@@ -13,6 +13,7 @@ from jax import lax
 
 __all__ = [
     "Normaliser",
+    "as_index",
     "length",
     "log_probabilities",
     "normalise",
@@ -29,13 +30,22 @@ Normaliser: TypeAlias = tuple[jax.Array, jax.Array]
 
 
 def wide(dtype: jnp.dtype) -> jnp.dtype:
-    """The dtype to accumulate in: float32 for bfloat16 and float16, else the same."""
+    """The dtype to accumulate in: float32 for bfloat16 and float16, JAX's float for integers."""
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        raise TypeError(f"{dtype} came, and the operation is one of real numbers")
+    if not jnp.issubdtype(dtype, jnp.floating):
+        return jnp.dtype(jnp.result_type(float))
     return jnp.dtype(jnp.float32) if dtype in (jnp.bfloat16, jnp.float16) else jnp.dtype(dtype)
 
 
 def widen(x: jax.Array) -> jax.Array:
     """x in the dtype to accumulate in."""
     return x.astype(wide(x.dtype))
+
+
+def as_index(x: jax.Array) -> jax.Array:
+    """Integers as they are, or as int32: int8 cannot hold the number of 128 classes."""
+    return x if x.dtype.itemsize > 2 else x.astype(jnp.int32)
 
 
 def outer(x: jax.Array, dy: jax.Array) -> jax.Array:

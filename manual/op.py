@@ -8,6 +8,9 @@ from typing import Any, Generic, ParamSpec
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
+
+from handgrad.manual.shapes import number
 
 P = ParamSpec("P")
 
@@ -101,7 +104,9 @@ class Op(Generic[P]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        traced = {name: v for name, v in bound.kwargs.items() if _holds_arrays(v)}
+        traced = {
+            name: self._still(name, v) for name, v in bound.kwargs.items() if _holds_arrays(v)
+        }
         static = tuple((name, v) for name, v in bound.kwargs.items() if name not in traced)
         for name, value in static:
             if not _hashable(value):
@@ -109,6 +114,7 @@ class Op(Generic[P]):
                     f"{self.__name__}'s {name} is the {type(value).__name__} {value!r}; a keyword "
                     "argument must be an array or hashable: give a tuple instead of a list"
                 )
+        self._check_options(bound.kwargs)
         return self._call(static, traced, *bound.args)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -132,14 +138,64 @@ class Op(Generic[P]):
         cotangents = self.pullback(residuals, dy, **dict(static), **traced)
         return (None, *shapes.fit(self, cotangents))
 
+    def _check_options(self, options: dict[str, Any]) -> None:
+        """What has a number as its default is a number, what has a truth value is one."""
+        for name, default in self._keywords.items():
+            given = options[name]
+            if isinstance(default, bool) and not isinstance(given, bool | np.bool_):
+                raise TypeError(f"{self.__name__}: {name} is {given!r}; it must be True or False")
+            if isinstance(default, float):
+                number(self.__name__, **{name: given})
+
+    def _still(self, name: str, option: Any) -> Any:
+        """An option that is being computed; to differentiate by it is refused."""
+
+        def leaf(x):
+            return _undifferentiated(self.__name__, name, x) if _is_traced_float(x) else x
+
+        return jax.tree.map(leaf, option)
+
     def _run(self, args: tuple, config: dict) -> tuple[Any, Any]:
-        result: Any = self.forward(*args, **config)  # pyright: ignore[reportCallIssue]
+        args = jax.tree.map(lambda a: jnp.asarray(a) if isinstance(a, int | float) else a, args)
+        result: Any
+        try:
+            result = self.forward(*args, **config)  # pyright: ignore[reportCallIssue]
+        except Exception as error:
+            self._reject_what_is_no_array(args, error)
+            raise
         if not isinstance(result, tuple) or len(result) != 2:
             raise TypeError(
                 f"the forward of {self.__name__} returned a {type(result).__name__}; "
                 "it must return a pair: the output and the residuals its backward needs"
             )
+        self._reject_integers(args, result[0])
         return result
+
+    def _reject_what_is_no_array(self, args: tuple, error: Exception) -> None:
+        """Name the argument for which the forward failed with this error, if that can be known."""
+        for name, arg in zip(self.positional, args, strict=True):
+            left_out = arg is None and self.signature.parameters[name].default is not None
+            if left_out or f"'{type(arg).__name__}'" in str(error):
+                came = "None" if arg is None else f"a {type(arg).__name__}"
+                raise TypeError(
+                    f"{self.__name__}: {name} is {came}; it must be an array"
+                ) from error
+            for leaf in jax.tree.leaves(arg):
+                if "real numbers" in str(error) and jnp.iscomplexobj(leaf):
+                    raise TypeError(f"{self.__name__}: {name}: {error}") from error
+        if "does not accept dtype" in str(error):
+            self._reject_integers(args, ())
+
+    def _reject_integers(self, args: tuple, y: Any) -> None:
+        """An output in the integers of an argument would be rounded to them, without a word."""
+        if any(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in jax.tree.leaves(y)):
+            return
+        for name, arg in zip(self.positional, args, strict=True):
+            for leaf in jax.tree.leaves(arg):
+                if not jnp.issubdtype(dtype := jnp.result_type(leaf), jnp.inexact):
+                    raise TypeError(
+                        f"{self.__name__}: {name} is {dtype}; it must be of floating-point numbers"
+                    )
 
     def _reject_unknown(self, where: str, names: Iterable[str]) -> None:
         for name in names:
@@ -154,7 +210,9 @@ def op(forward: Callable[P, Any]) -> Op[P]:
     """Make a differentiable function of `forward(*args, **config) -> (output, residuals)`.
 
     Positional arguments are arrays or trees of arrays; keyword-only arguments are configuration:
-    hashable and static, or arrays that carry no derivative (a random key, a mask).
+    hashable and static, or arrays that carry no derivative (a random key, a mask): to
+    differentiate by one raises TypeError. One whose default is a float or a bool must be one
+    number, or True or False.
     Register the backward with `@name.backward`: `(residuals, dy) -> (cotangent, ...)`, one
     for each positional argument in order, `None` for one that has no derivative (integers) or
     was left out. A floating-point cotangent is cast to its argument's dtype.
@@ -169,6 +227,26 @@ def op(forward: Callable[P, Any]) -> Op[P]:
             return (dy * s * (1 - s),)
     """
     return Op(forward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _undifferentiated(operation: str, option: str, x: jax.Array) -> jax.Array:
+    return x
+
+
+def _refuse(operation: str, option: str, *_: Any) -> Any:
+    raise TypeError(
+        f"{operation} has no derivative by its option {option}, which is computed here from what "
+        "is differentiated: compute with it outside of the operation, or take "
+        f"jax.lax.stop_gradient({option}) where none is wanted"
+    )
+
+
+_undifferentiated.defvjp(_refuse, _refuse)
+
+
+def _is_traced_float(x: Any) -> bool:
+    return isinstance(x, Tracer) and jnp.issubdtype(x.dtype, jnp.floating)
 
 
 def _holds_arrays(value: Any) -> bool:

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 
 from handgrad.manual.numerics import widen
 from handgrad.manual.op import op
+from handgrad.manual.shapes import within
 
 __all__ = ["elastic_net", "l1_penalty", "l2_penalty", "soft_threshold"]
 
@@ -59,10 +60,12 @@ def _(w, dy, *, l1, l2):
 def soft_threshold(w, *, threshold=1.0):
     r"""sign(w) max(|w| − τ, 0): the w' that minimises ½ ‖w' − w‖² + τ ‖w'‖₁.
 
-    w: any shape. threshold: τ. Returns the shape of w.
+    w: any shape. threshold: τ ≥ 0. Returns the shape of w.
     Backward: w̄ = ȳ where |w| > τ, else 0 (at the two kinks too).
+    Raises ValueError for a negative threshold.
     Source: Donoho, "De-noising by soft-thresholding" (1995).
     """
+    within("soft_threshold", 0, threshold=threshold)
     outside = jnp.abs(w) > threshold
     return jnp.where(outside, w - jnp.sign(w) * threshold, jnp.zeros_like(w)), outside
 

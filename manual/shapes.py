@@ -1,12 +1,16 @@
 """What several operations ask of their arguments; the errors say what came and what must hold."""
 
+import math
+import operator
 from collections.abc import Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
-__all__ = ["floating", "per_feature", "positive", "same_shapes"]
+__all__ = ["floating", "number", "per_feature", "positive", "same_shapes", "whole", "within"]
 
 
 def same_shapes(name: str, *, least: int = 0, **arrays: Any) -> None:
@@ -54,8 +58,41 @@ def floating(name: str, hint: str = "", **arrays: jax.Array) -> None:
             raise TypeError(f"{name}: {argument} are {dtype}, and must be floating-point{hint}")
 
 
+def number(name: str, **options: Any) -> None:
+    """All options are numbers, or arrays of shape ()."""
+    for option, value in options.items():
+        if isinstance(value, bool | str) or not hasattr(value, "__float__"):
+            raise TypeError(f"{name}: {option} is {value!r}; it must be a number")
+        if jnp.shape(value) != ():
+            raise ValueError(f"{name}: {option} has shape {jnp.shape(value)}; it must be a number")
+
+
 def positive(name: str, **options: Any) -> None:
     """All options are positive numbers (where they are known: a traced one is believed)."""
+    number(name, **options)
     for option, value in options.items():
-        if isinstance(value, int | float) and not value > 0:
+        if not isinstance(value, Tracer) and not value > 0:
             raise ValueError(f"{name}: {option} is {value}; it must be a positive number")
+
+
+def within(name: str, least: float, most: float = math.inf, **options: Any) -> None:
+    """All options are numbers from `least` to `most` (where they are known)."""
+    number(name, **options)
+    needed = f"{least} or more" if most == math.inf else f"in [{least}, {most}]"
+    for option, value in options.items():
+        if not isinstance(value, Tracer) and not least <= value <= most:
+            raise ValueError(f"{name}: {option} is {value}; it must be {needed}")
+
+
+def whole(name: str, *, least: float = 1, **option: Any) -> int:
+    """The one option as an int: a whole number of `least` or more."""
+    ((called, value),) = option.items()
+    if isinstance(value, bool | np.bool_) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name}: {called} is {value!r}; it must be a whole number")
+    try:
+        n = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: {called} is {value!r}; it must be a whole number") from None
+    if n < least:
+        raise ValueError(f"{name}: {called} is {n}; it must be {least} or more")
+    return n

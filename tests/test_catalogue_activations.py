@@ -174,3 +174,32 @@ def test_the_gated_units_keep_no_more_than_their_arguments():
     for f in (manual.swiglu, functools.partial(manual.geglu, approximate=False)):
         _, vjp = jax.vjp(f, x, x)
         assert len(jax.tree.leaves(vjp)) == 2
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "slopes"),
+    [
+        ([-np.inf, -np.inf], -np.inf, [np.nan, np.nan]),
+        ([np.inf, 0.0, 1.0], np.inf, [np.nan, 0.0, 0.0]),
+        ([-np.inf, 0.0], 0.0, [0.0, 1.0]),
+    ],
+)
+def test_log_sum_exp_of_infinities(x, y, slopes):
+    x = jnp.array(x)
+    assert manual.log_sum_exp(x) == y
+    np.testing.assert_array_equal(jax.grad(manual.log_sum_exp)(x), slopes)
+
+
+@pytest.mark.parametrize("name", ["softplus", "log_sigmoid"])
+def test_the_plain_forward_has_the_slope_of_a_half_at_zero(name):
+    """Other backwards are made of it, and differentiated again."""
+    f = getattr(manual, name).forward
+    for zero in (0.0, -0.0):
+        assert jax.grad(lambda x: f(x)[0])(zero) == 0.5
+
+
+@pytest.mark.parametrize("axis", [None, "1", 1.0, True])
+@pytest.mark.parametrize("name", ["log_sum_exp", "glu"])
+def test_an_axis_is_a_whole_number(name, axis):
+    with pytest.raises(TypeError, match=f"{name}: axis is {axis!r}; it must be a whole number"):
+        getattr(manual, name)(jnp.ones((2, 4)), axis=axis)

@@ -52,6 +52,16 @@ def test_narrow_sums_are_accumulated_in_float32(dtype):
     assert dtable.dtype == dtype
 
 
+@pytest.mark.parametrize(("batch", "in1"), [(0, 3), (2, 0)])
+def test_bilinear_of_nothing_has_gradients_of_zero(batch, in1):
+    args = jnp.ones((batch, in1)), jnp.ones((batch, 4)), jnp.ones((in1, 4, 2)), jnp.ones(2)
+    y, vjp = jax.vjp(manual.bilinear, *args)
+    cotangents = vjp(y)
+    assert [d.shape for d in cotangents] == [a.shape for a in args]
+    assert not any(d.any() for d in cotangents[:3])
+    assert cotangents[3].tolist() == [batch, batch]
+
+
 def test_positions_at_known_places():
     y = manual.sinusoidal_positions(jnp.zeros((3, 4)))
     t = np.arange(3)
@@ -146,6 +156,32 @@ X = jnp.ones((2, 3, 4))
             r"positions have shape \(2,\) and x \(2, 3, 4\); positions must be \(3,\)",
         ),
         (
+            lambda: manual.embedding(jnp.ones(3), X[0]),
+            TypeError,
+            "embedding: indices are float32, and must be integers",
+        ),
+        (
+            lambda: manual.embedding(jnp.ones(3, int), X),
+            ValueError,
+            r"embedding: table has shape \(2, 3, 4\); it must be \(rows, features\), with at least",
+        ),
+        (
+            lambda: manual.embedding(jnp.ones(3, int), jnp.ones((0, 4))),
+            ValueError,
+            r"embedding: table has shape \(0, 4\)",
+        ),
+        (
+            lambda: manual.sinusoidal_positions(X, base=-1.0),
+            ValueError,
+            "sinusoidal_positions: base is -1.0; it must be a positive number",
+        ),
+        (
+            lambda: manual.sinusoidal_positions(X, offset=np.arange(3)),
+            ValueError,
+            r"sinusoidal_positions: offset has shape \(3,\); it must be a number",
+        ),
+        (lambda: manual.rotary(X, base=0.0), ValueError, "rotary: base is 0.0; it must be a posit"),
+        (
             lambda: manual.rotary(X, positions=jnp.ones(3)),
             TypeError,
             "rotary: positions are float32, and must be integers",
@@ -155,3 +191,14 @@ X = jnp.ones((2, 3, 4))
 def test_bad_input_is_named_when_it_is_traced(call, kind, message):
     with pytest.raises(kind, match=message):
         jax.eval_shape(call)
+
+
+@pytest.mark.parametrize("dtype", [jnp.uint8, jnp.int8, jnp.uint16, jnp.int32, jnp.uint32])
+def test_indices_of_every_width_find_their_rows(dtype):
+    """A table may have more rows than the dtype of the indices has numbers."""
+    table = jnp.arange(70_000.0)[:, None]
+    indices = jnp.array([100, 5, min(jnp.iinfo(dtype).max, 80_000)], dtype)
+    y, vjp = jax.vjp(lambda table: manual.embedding(indices, table), table)
+    rows = np.minimum(np.asarray(indices, int), 69_999)
+    np.testing.assert_array_equal(y[:, 0], rows)
+    np.testing.assert_array_equal(np.flatnonzero(vjp(jnp.ones_like(y))[0]), np.sort(rows))

@@ -100,7 +100,7 @@ X, W, B, C = jnp.ones((4, 3)), jnp.ones((3, 5)), jnp.ones(5), jnp.ones(4, jnp.in
         ((X, W, B, X), {}, TypeError, "labels are float32, and must be integers"),
         ((X, W, B, C[:2]), {}, ValueError, r"labels have shape \(2,\); they must be \(4,\)"),
         ((X, W, B, C), {"reduction": "none"}, ValueError, "reduction is 'none'; it must be one"),
-        ((X, W, B, C), {"block": 0}, ValueError, "block must be a positive number; got 0"),
+        ((X, W, B, C), {"block": 0}, ValueError, "block is 0; it must be 1 or more"),
     ],
 )
 def test_what_does_not_fit_is_named(args, options, error, message):

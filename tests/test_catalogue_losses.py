@@ -8,7 +8,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 
-from handgrad import manual
+from handgrad import manual, reference
 
 RNG = np.random.default_rng(0)
 
@@ -336,17 +336,27 @@ def test_unequal_shapes_are_refused(name):
         (
             lambda: manual.focal_loss_with_logits(TWO, jnp.ones((2, 3), int), gamma=-1),
             ValueError,
-            "gamma is -1; it must not be negative",
+            "gamma is -1; it must be 0 or more",
         ),
         (
             lambda: manual.focal_loss_with_logits(TWO, jnp.ones((2, 3), int), alpha=2),
             ValueError,
-            r"alpha is 2; it must be None or in \[0, 1\]",
+            r"alpha is 2; it must be in \[0, 1\]",
         ),
         (
             lambda: manual.label_smoothing_cross_entropy(TWO, jnp.zeros(2, int), smoothing=1.5),
             ValueError,
             r"label_smoothing_cross_entropy: smoothing is 1.5; it must be in \[0, 1\]",
+        ),
+        (
+            lambda: manual.label_smoothing_cross_entropy(TWO, jnp.zeros(2)),
+            TypeError,
+            "label_smoothing_cross_entropy: labels are float32, and must be integers",
+        ),
+        (
+            lambda: manual.label_smoothing_cross_entropy(TWO, jnp.zeros(2, int), smoothing="a"),
+            TypeError,
+            "label_smoothing_cross_entropy: smoothing is 'a'; it must be a number",
         ),
         (
             lambda: manual.elbo(TWO, TWO, jnp.ones((3, 2)), jnp.ones((3, 2))),
@@ -358,3 +368,31 @@ def test_unequal_shapes_are_refused(name):
 def test_bad_input_is_named_when_it_is_traced(call, kind, message):
     with pytest.raises(kind, match=message):
         jax.eval_shape(call)
+
+
+@pytest.mark.parametrize("label", [0, 1])
+@pytest.mark.parametrize("gamma", [1.0, 2.0])
+def test_the_second_derivative_of_the_focal_loss_at_zero(label, gamma):
+    """Where softplus is put together of a maximum and |x|; a head starts there."""
+
+    def loss(room):
+        focal = functools.partial(room.focal_loss_with_logits, gamma=gamma, alpha=0.25)
+        return lambda x: focal(x, jnp.array(label))
+
+    second, of_plain = (jax.grad(jax.grad(loss(room))) for room in (manual, reference))
+    assert jnp.allclose(second(0.0), of_plain(1e-6), rtol=1e-4)
+
+
+def test_an_impossible_class_has_no_share_in_the_smoothing_of_zero():
+    logits = jnp.array([-jnp.inf, 0.0, 1.0, 2.0])
+    plain = manual.softmax_cross_entropy_with_integer_labels(logits, jnp.array(2))
+    smoothed = manual.label_smoothing_cross_entropy(logits, jnp.array(2), smoothing=0.0)
+    assert smoothed == plain
+    assert jnp.isfinite(plain)
+
+
+@pytest.mark.parametrize("of", [lambda f: f, jax.grad])
+def test_labels_of_the_other_convention_are_refused_by_the_focal_loss(of):
+    for label in (-1, 2):
+        with pytest.raises(ValueError, match=rf"labels are \[{label}\]; each must be 0 or 1"):
+            of(manual.focal_loss_with_logits)(0.5, jnp.array(label))

@@ -213,9 +213,9 @@ def test_the_walk_finds_the_files():
 
 def test_only_op_tells_jax_about_rules():
     source = (ROOT / "manual" / "op.py").read_text()
-    assert [line.split(": ")[1] for line in offences(source)] == [
+    assert {line.split(": ")[1] for line in offences(source)} == {
         "reaches autodiff by jax.custom_vjp"
-    ]
+    }
 
 
 @pytest.mark.parametrize(

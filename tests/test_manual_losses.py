@@ -233,10 +233,8 @@ PAIRS = {
 def test_unequal_shapes_are_refused(name):
     """(3, 1) against (3,) would broadcast to (3, 3) and give a wrong gradient without a word."""
     first, second = PAIRS[name]
-    with pytest.raises(
-        ValueError,
-        match=rf"{name}: {first} have shape \(3, 1\) and {second} \(3,\); they must be equal",
-    ):
+    message = rf"{name}: {first} has shape \(3, 1\) and {second} \(3,\); their shapes must be"
+    with pytest.raises(ValueError, match=message):
         getattr(manual, name)(jnp.ones((3, 1)), jnp.ones(3))
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from handgrad import manual
 from handgrad.manual import Op, op
 
 DTYPES = (jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64)
@@ -425,3 +426,77 @@ def test_unknown_and_forgotten_keywords():
 def test_an_unhashable_keyword_is_named():
     with pytest.raises(TypeError, match=r"cube's factor is the list \[1, 2\]; a keyword argument"):
         cube(X, factor=[1, 2])
+
+
+@pytest.mark.parametrize("inside", [lambda f: f, jax.jit, jax.checkpoint])
+def test_an_option_is_not_differentiated_in_silence(inside):
+    def loss(x, factor):
+        return cube(x, factor=factor).sum()
+
+    with pytest.raises(TypeError, match="cube has no derivative by its option factor"):
+        jax.grad(inside(loss), argnums=1)(X, 2.0)
+    with pytest.raises(TypeError, match="cube has no derivative by its option factor"):
+        jax.grad(lambda x: inside(loss)(x, x.sum()))(X)
+    # computed, and not what is differentiated: all is well
+    assert jnp.array_equal(jax.grad(inside(loss))(X, 2.0), jax.grad(loss)(X, 2.0))
+    stopped = jax.grad(lambda x: inside(loss)(x, jax.lax.stop_gradient(x.sum())))(X)
+    assert jnp.allclose(stopped, jax.grad(loss)(X, X.sum()))
+    assert jax.vmap(inside(loss), (None, 0))(X, jnp.ones(3)).shape == (3,)
+
+
+@pytest.mark.parametrize("of", [np.int32, np.uint8, bool])
+@jax.numpy_dtype_promotion("standard")
+def test_integers_are_refused_where_the_result_would_be_rounded_to_them(of):
+    x = jnp.array([[1, 2], [3, 5]]).astype(of)
+    for f in (manual.silu, manual.softsign, manual.identity, manual.l1_penalty):
+        with pytest.raises(TypeError, match=f"{f.__name__}: . is {np.dtype(of)}; it must be of fl"):
+            jax.eval_shape(f, x)
+    with pytest.raises(TypeError, match="affine: x is"):
+        manual.affine(x, jnp.ones((2, 3)))
+    with pytest.raises(TypeError, match="clip_by_global_norm: tree are"):
+        manual.clip_by_global_norm([x], max_norm=1.0)
+    assert jnp.allclose(manual.mse(x.astype(float) + 0.5, x), 0.25)  # as targets they are welcome
+
+
+def test_python_numbers_are_arrays():
+    assert manual.mse(1.0, 3.0) == 4
+    assert jnp.allclose(jax.grad(manual.sigmoid)(0.5), jax.grad(jax.nn.sigmoid)(0.5))
+    (scaled,) = manual.clip_by_global_norm([3.0], max_norm=1.0)
+    assert jnp.allclose(scaled, 1)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: manual.gelu(None), "gelu: x is None; it must be an array"),
+        (lambda: manual.silu([1.0, 2.0]), "silu: x is a list; it must be an array"),
+        (lambda: manual.layer_norm(X, None, X), "layer_norm: gamma is None; it must be an array"),
+        (lambda: manual.gelu(X.astype(complex)), "gelu: x: complex64 came, and the"),
+        (lambda: manual.mse(X, [1.0, 2.0, 3.0]), "mse: targets is a list; it must be an array"),
+    ],
+)
+def test_what_is_no_array_is_named(call, message):
+    with pytest.raises(TypeError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"approximate": "none"}, TypeError, "gelu: approximate is 'none'; it must be True or Fal"),
+        ({"approximate": 1}, TypeError, "gelu: approximate is 1"),
+        ({"alpha": None}, TypeError, "elu: alpha is None; it must be a number"),
+        ({"alpha": "1"}, TypeError, "elu: alpha is '1'; it must be a number"),
+        ({"alpha": 1j}, TypeError, "elu: alpha is 1j; it must be a number"),
+        ({"alpha": True}, TypeError, "elu: alpha is True; it must be a number"),
+        ({"alpha": jnp.ones((3, 1))}, ValueError, r"elu: alpha has shape \(3, 1\)"),
+        ({"b": np.float32(-1)}, ValueError, "squareplus: b is -1.0; it must be a positive number"),
+        ({"b": jnp.zeros(())}, ValueError, "squareplus: b is 0.0"),
+        ({"b": float("nan")}, ValueError, "squareplus: b is nan"),
+    ],
+)
+def test_an_option_that_is_not_what_its_default_is(options, error, message):
+    (name,) = options
+    f = {"approximate": manual.gelu, "alpha": manual.elu, "b": manual.squareplus}[name]
+    with pytest.raises(error, match=message):
+        f(X, **options)
