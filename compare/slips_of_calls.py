@@ -99,6 +99,16 @@ _ORDERED = {
 }  # fmt: skip
 
 
+# a kernel turned round in all of its space, whichever axes that is, and along one of them
+_BACK = [
+    ast.parse(f"x[{index}]", mode="eval").body.slice  # pyright: ignore[reportAttributeAccessIssue]
+    for index in (
+        "::-1", "::-1, ::-1", ":, :, ::-1", ":, :, ::-1, ::-1", ":, ::-1", ":, :, :, ::-1",
+        "::-1, ::-1, ::-1", ":, :, ::-1, ::-1, ::-1",
+    )
+]  # fmt: skip
+
+
 def of_call(site: Site) -> Offers:
     node = site.node
     func, args, keywords = node.func, node.args, node.keywords
@@ -120,9 +130,8 @@ def of_call(site: Site) -> Offers:
     yield from _of_axis(name, node, method, anew)
     for k, arg in enumerate(args if name in _MATRICES else ()):
         yield "transposed", anew([*args[:k], turned(arg), *args[k + 1 :]])
-    back = ast.Slice(None, None, minus(ast.Constant(1)))
     for k, arg in enumerate(args if "conv" in name or "correlate" in name else ()):
-        for index in (back, ast.Tuple([back, back], ast.Load())):
+        for index in _BACK:
             flipped = ast.Subscript(arg, index, ast.Load())
             yield "not reversed", anew([*args[:k], flipped, *args[k + 1 :]])
     if name == "tile" and len(args) == 2 and isinstance(args[1], ast.Tuple) and not method:

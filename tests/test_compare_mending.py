@@ -54,6 +54,10 @@ def two(a, b):
     return jnp.tanh(a) * jnp.exp(b)
 
 
+def conv(x, k):
+    return jax.lax.conv_general_dilated(x, k, (1, 1), [(1, 1), (1, 1)])
+
+
 # --- the mistakes; each stands in the line that ends with `!` ------------------------------------
 
 
@@ -148,7 +152,22 @@ def affine_in_numpy(x, w, dy):
     return dy @ w.T, dw
 
 
+def kernel_as_it_is(x, k, dy):
+    k = jnp.swapaxes(k, 0, 1)
+    x, out = jnp.swapaxes(x, 0, 1), jnp.swapaxes(dy, 0, 1)
+    return conv(dy, k), jnp.swapaxes(conv(x, out), 0, 1)  # !
+
+
+def kernel_half_turned(x, k, dy):
+    k = jnp.swapaxes(k, 0, 1)[:, :, ::-1]
+    dx = jax.lax.conv_general_dilated(dy, k, (1, 1), [(1, 1), (1, 1)])  # !
+    x, dy = jnp.swapaxes(x, 0, 1), jnp.swapaxes(dy, 0, 1)
+    return dx, jnp.swapaxes(conv(x, dy), 0, 1)
+
+
 MISTAKES = [
+    (kernel_as_it_is, conv, (normal(2, 3, 4, 5), normal(2, 3, 3, 3)), "k[:, :, ::-1, ::-1]"),
+    (kernel_half_turned, conv, (normal(2, 3, 4, 5), normal(2, 3, 3, 3)), "k[:, :, :, ::-1]"),
     (another_axis, softmax, (X,), "wrong axis: write `(p * dy).sum(-1, keepdims=True)`"),
     (softmax_over_another_axis, softmax, (X,), "write `jax.nn.softmax(x, axis=-1)`"),
     (axis_lost, softmax, (X,), "wrong axis: write `(p * dy).sum(keepdims=True, axis=-1)`"),
