@@ -48,7 +48,8 @@ def _affine(linear, *columns):
 def _back(linear, delta, hidden):
     """x̄ and h̄: [x̄; h̄] = W δ."""
     both = linear[0] @ delta
-    return both[:-hidden], both[-hidden:]
+    size = len(both) - hidden
+    return both[:size], both[size:]
 
 
 def _gathered(delta, *rows):

@@ -1,6 +1,6 @@
 """Convolution in any number of spatial dimensions, its gradient as two more, and its transpose."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,7 @@ from jax import lax
 
 from handgrad.manual.numerics import wide
 from handgrad.manual.op import op
+from handgrad.manual.shapes import whole
 
 __all__ = ["conv", "conv_transpose"]
 
@@ -31,19 +32,20 @@ def conv(x, kernel, *, stride=1, padding=0, dilation=1, input_dilation=1, groups
             strides of e
         k̄[k, c, o] = Σₙ Σₚ x[n, (s·p + d·k − l) / e, c] ȳ[n, p, o]:  x correlated with ȳ, the
             stride and the dilation having changed places
-    float16 and bfloat16 are accumulated in float32.
+    float16 and bfloat16 are accumulated in float32; of two dtypes the wider is computed in, and
+    y has that of x.
     Raises ValueError where the shapes or the options do not fit.
     Source: "The Math Behind Deep Learning" (ch. 14), figure 14.15 and its exercise; Dumoulin and
     Visin, "A guide to convolution arithmetic for deep learning" (2016).
     """
     space = _space("conv", x, kernel)
-    if x.shape[-1] != groups * kernel.shape[-2] or kernel.shape[-1] % groups:
+    options = _Options.of("conv", space, stride, padding, dilation, input_dilation, groups)
+    if x.shape[-1] != options.groups * kernel.shape[-2] or kernel.shape[-1] % options.groups:
         raise ValueError(
-            f"x has {x.shape[-1]} channels and kernel {kernel.shape[-2:]} (in / groups, out); with "
-            f"groups={groups}, in / groups must be {x.shape[-1]} / {groups} and out a multiple of "
-            f"{groups}"
+            f"conv: x has {x.shape[-1]} channels and kernel {kernel.shape[-2:]} (in / groups, out);"
+            f" with groups={groups}, in / groups must be {x.shape[-1]} / {groups} and out a "
+            f"multiple of {groups}"
         )
-    options = _Options.of(space, stride, padding, dilation, input_dilation, groups)
     options.check_fit(x.shape[1:-1], kernel.shape[:-2])
     return _correlate(x, kernel, options), (x, kernel)
 
@@ -52,7 +54,7 @@ def conv(x, kernel, *, stride=1, padding=0, dilation=1, input_dilation=1, groups
 def _(residuals, dy, *, stride, padding, dilation, input_dilation, groups):
     x, kernel = residuals
     dy = dy.astype(x.dtype)  # that of a larger net may be carried in float32
-    options = _Options.of(x.ndim - 2, stride, padding, dilation, input_dilation, groups)
+    options = _Options.of("conv", x.ndim - 2, stride, padding, dilation, input_dilation, groups)
     dx = _input_cotangent(dy, kernel, x.shape[1:-1], options)
     dkernel = _kernel_cotangent(x, dy, kernel.shape[:-2], options)
     return dx, dkernel.astype(kernel.dtype)
@@ -74,19 +76,20 @@ def conv_transpose(x, kernel, *, stride=1, padding=0, output_padding=0, dilation
     Backward, of y = Cᵀ x:
         x̄ = C ȳ,   k̄[k, o, c] = Σₙ Σₚ ȳ[n, s·p + d·k − l, o] x[n, p, c]:  that of `conv`, with ȳ
         as its input and x as its cotangent
-    float16 and bfloat16 are accumulated in float32.
+    float16 and bfloat16 are accumulated in float32; of two dtypes the wider is computed in, and
+    y has that of x.
     Raises ValueError where the shapes or the options do not fit.
     Source: Zeiler et al., "Deconvolutional networks" (2010); Dumoulin and Visin, "A guide to
     convolution arithmetic for deep learning" (2016), chapter 4.
     """
     space = _space("conv_transpose", x, kernel)
-    if kernel.shape[-1] != x.shape[-1] or x.shape[-1] % groups:
+    options = _Options.of("conv_transpose", space, stride, padding, dilation, 1, groups)
+    if kernel.shape[-1] != x.shape[-1] or x.shape[-1] % options.groups:
         raise ValueError(
             f"conv_transpose: x has {x.shape[-1]} channels and kernel {kernel.shape[-2:]} "
             f"(out / groups, in); in must be equal, and a multiple of groups={groups}"
         )
-    options = _Options.of(space, stride, padding, dilation, 1, groups)
-    extra = _each(output_padding, space, "output_padding", least=0)
+    extra = per_axis("conv_transpose", space, output_padding=output_padding, least=0)
     sizes = tuple(
         s * (n - 1) + d * (k - 1) + 1 - low - high + more
         for n, k, s, d, (low, high), more in zip(
@@ -107,7 +110,7 @@ def conv_transpose(x, kernel, *, stride=1, padding=0, output_padding=0, dilation
 def _(residuals, dy, *, stride, padding, dilation, groups):
     x, kernel = residuals
     dy = dy.astype(x.dtype)
-    options = _Options.of(x.ndim - 2, stride, padding, dilation, 1, groups)
+    options = _Options.of("conv_transpose", x.ndim - 2, stride, padding, dilation, 1, groups)
     dx = _correlate(dy, kernel, options)  # C passes over the extra entries at the end
     dkernel = _kernel_cotangent(dy, x, kernel.shape[:-2], options)
     return dx, dkernel.astype(kernel.dtype)
@@ -123,15 +126,13 @@ class _Options(NamedTuple):
     groups: int
 
     @classmethod
-    def of(cls, space, stride, padding, dilation, input_dilation, groups):
-        if not isinstance(groups, int) or groups < 1:
-            raise ValueError(f"groups must be a positive number; got {groups!r}")
+    def of(cls, name, space, stride, padding, dilation, input_dilation, groups):
         return cls(
-            _each(stride, space, "stride"),
-            _pads(padding, space),
-            _each(dilation, space, "dilation"),
-            _each(input_dilation, space, "input_dilation"),
-            groups,
+            per_axis(name, space, stride=stride),
+            pairs(name, space, padding),
+            per_axis(name, space, dilation=dilation),
+            per_axis(name, space, input_dilation=input_dilation),
+            whole(name, groups=groups),
         )
 
     def check_fit(self, sizes, window):
@@ -140,7 +141,7 @@ class _Options(NamedTuple):
             for n, e, (low, high) in zip(sizes, self.spreads, self.pads, strict=True)
         ]
         covers = [d * (k - 1) + 1 for d, k in zip(self.dilations, window, strict=True)]
-        if min(sizes) < 1 or any(p < c for p, c in zip(padded, covers, strict=True)):
+        if any(p < c for p, c in zip(padded, covers, strict=True)):
             raise ValueError(
                 f"conv: the kernel covers {tuple(covers)}, more than the {tuple(padded)} of x with "
                 f"its padding; the spatial axes of x are {sizes}, and the window is {window}"
@@ -148,7 +149,10 @@ class _Options(NamedTuple):
 
 
 def _correlate(x, kernel, options):
-    letters = "DHW"[-(x.ndim - 2) :]
+    letters, dtype = "DHW"[-(x.ndim - 2) :], x.dtype
+    if kernel.dtype != dtype:  # XLA convolves arrays of one dtype
+        wider = jnp.promote_types(wide(dtype), wide(kernel.dtype))
+        x, kernel = x.astype(wider), kernel.astype(wider)
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -159,7 +163,7 @@ def _correlate(x, kernel, options):
         dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
         feature_group_count=options.groups,
         preferred_element_type=wide(x.dtype),
-    ).astype(x.dtype)
+    ).astype(dtype)
 
 
 def _input_cotangent(dy, kernel, sizes, options):
@@ -204,43 +208,42 @@ def _kernel_cotangent(x, dy, window, options):
 
 def _space(name: str, x: jax.Array, kernel: jax.Array) -> int:
     space = jnp.ndim(x) - 2
-    if not 1 <= space <= 3:
+    if not 1 <= space <= 3 or 0 in x.shape[1:-1]:
         raise ValueError(
-            f"x must be (batch, *space, in) with one to three spatial axes; it has shape "
-            f"{jnp.shape(x)}"
+            f"{name}: x must be (batch, *space, in) with one to three spatial axes, none of them "
+            f"empty; it has shape {jnp.shape(x)}"
         )
-    if jnp.ndim(kernel) != x.ndim:
+    if jnp.ndim(kernel) != x.ndim or 0 in kernel.shape:
         channels = "in / groups, out" if name == "conv" else "out / groups, in"
         raise ValueError(
-            f"kernel must be (*window, {channels}) with {space} window axes, as many as x "
-            f"has spatial axes; it has shape {jnp.shape(kernel)}"
+            f"{name}: kernel must be (*window, {channels}) with {space} window axes, as many as x "
+            f"has spatial axes, and no axis empty; it has shape {jnp.shape(kernel)}"
         )
     return space
 
 
-def _each(
-    value: int | tuple[int, ...], space: int, name: str, *, least: int = 1
-) -> tuple[int, ...]:
-    values = (value,) * space if isinstance(value, int) else value
-    whole = isinstance(values, tuple) and all(isinstance(v, int) for v in values)
-    if not whole or len(values) != space or min(values) < least:
-        kind = "a positive number" if least else "a number from 0"
+def per_axis(name: str, space: int, *, least: int = 1, **option: Any) -> tuple[int, ...]:
+    """The one option for each of the spatial axes: a whole number for all, or one for each."""
+    ((called, value),) = option.items()
+    values = value if isinstance(value, tuple | list) else (value,) * space
+    if len(values) != space:
         raise ValueError(
-            f"{name} must be {kind}, or one for each of the {space} axes; got {value!r}"
+            f"{name}: {called} is {value}; it must be a number, or one for each of the {space} "
+            "spatial axes"
         )
-    return values
+    return tuple(whole(name, least=least, **{called: v}) for v in values)
 
 
-def _pads(padding: Padding, space: int) -> list[tuple[int, int]]:
-    values = (padding,) * space if isinstance(padding, int) else padding
-    pairs = [(p, p) if isinstance(p, int) else p for p in values]
-    pairwise = all(
-        isinstance(p, tuple) and len(p) == 2 and all(isinstance(n, int) and n >= 0 for n in p)
-        for p in pairs
-    )
-    if not pairwise or len(pairs) != space:
+def pairs(name: str, space: int, padding: Padding) -> list[tuple[int, int]]:
+    """What is put before and after each of the spatial axes."""
+    values = padding if isinstance(padding, tuple | list) else (padding,) * space
+    each = [p if isinstance(p, tuple | list) else (p, p) for p in values]
+    if len(each) != space or any(len(pair) != 2 for pair in each):
         raise ValueError(
-            f"padding must be a number from 0, or for each of the {space} axes a number or a pair; "
-            f"got {padding!r}"
+            f"{name}: padding is {padding}; it must be a number, or for each of the {space} "
+            "spatial axes a number or a pair"
         )
-    return pairs
+    return [
+        (whole(name, padding=low, least=0), whole(name, padding=high, least=0))
+        for low, high in each
+    ]

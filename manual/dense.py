@@ -89,9 +89,10 @@ def bilinear(x1, x2, w, b=None):
 @bilinear.backward
 def _(residuals, dy):
     x1, x2, w, b, t = residuals
-    dy = widen(dy)
-    u = (widen(x2)[..., None] * dy[..., None, :]).reshape(*x2.shape[:-1], -1)  # (*batch, in2 out)
-    dx1 = jnp.matmul(u, widen(w).reshape(w.shape[0], -1).T)
+    dy, (in1, in2, out) = widen(dy), w.shape
+    u = widen(x2)[..., None] * dy[..., None, :]
+    u = u.reshape(*x2.shape[:-1], in2 * out)
+    dx1 = jnp.matmul(u, widen(w).reshape(in1, in2 * out).T)
     dx2 = jnp.einsum("...jo,...o->...j", t, dy)
     dw = outer(widen(x1), u).reshape(w.shape)
     return dx1, dx2, dw, None if b is None else dy.sum(_batch(dy))

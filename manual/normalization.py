@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from handgrad.manual.numerics import length, over, widen
 from handgrad.manual.op import op
-from handgrad.manual.shapes import per_feature, positive
+from handgrad.manual.shapes import per_feature, positive, whole
 
 __all__ = [
     "batch_norm",
@@ -28,18 +28,24 @@ __all__ = [
 def batch_norm(x, gamma, beta, *, eps=1e-5):
     r"""y = γ x̂ + β,  x̂ = (x − μ) / σ,  σ = √(v + ε),  over all axes but the last (training).
 
-    x: (*batch, features). gamma, beta: (features,). eps: ε. Returns (y, μ, v): (*batch, features)
-    and twice (features,), the statistics of this batch with v divided by its size n. Running
-    statistics for `batch_norm_inference` are their moving average, m ← ρ m + (1 − ρ) μ.
+    x: (*batch, features). gamma, beta: (features,). eps: ε, a positive number.
+    Returns (y, μ, v): (*batch, features) and twice (features,), the statistics of this batch with
+    v divided by its size n. Running statistics for `batch_norm_inference` are their moving
+    average, m ← ρ m + (1 − ρ) μ.
     Backward, with g = ȳ ∘ γ and ⟨·⟩ the mean over the batch:
         x̄ = (g − ⟨g⟩ − x̂ ⟨g x̂⟩) / σ  + μ̄ / n + v̄ · 2 (x − μ) / n,   γ̄ = Σ ȳ x̂,   β̄ = Σ ȳ
     where ⟨g⟩ comes through the mean and x̂ ⟨g x̂⟩ through the variance. float16 and bfloat16 are
     computed in float32.
-    Raises ValueError where the shapes do not fit.
+    Raises ValueError where the shapes do not fit, the batch is empty or eps is not positive.
     Source: Ioffe and Szegedy, "Batch normalization" (2015); named by "The Math Behind Deep
     Learning" (ch. 14), summary.
     """
     per_feature("batch_norm", x, least=2, gamma=gamma, beta=beta)
+    positive("batch_norm", eps=eps)
+    if 0 in x.shape[:-1]:
+        raise ValueError(
+            f"batch_norm: x has shape {x.shape}; a batch of nothing has no mean and no variance"
+        )
     dtype = x.dtype
     x, gamma, beta = widen(x), widen(gamma), widen(beta)
     axes = tuple(range(x.ndim - 1))
@@ -58,7 +64,7 @@ def _(residuals, cotangents):
     x_hat, rstd, gamma = residuals
     dy, dmean, dvar = map(widen, cotangents)
     axes = tuple(range(dy.ndim - 1))
-    count = dy.size // dy.shape[-1]
+    count = math.prod(dy.shape[:-1])
     g = dy * _along(gamma, dy)
     through_mean = g.mean(axes, keepdims=True)
     through_variance = x_hat * (g * x_hat).mean(axes, keepdims=True)
@@ -71,14 +77,15 @@ def _(residuals, cotangents):
 def batch_norm_inference(x, gamma, beta, mean, var, *, eps=1e-5):
     r"""y = γ (x − μ) / √(v + ε) + β, with the running statistics μ and v.
 
-    x: (*batch, features). gamma, beta, mean, var: (features,). eps: ε.
+    x: (*batch, features). gamma, beta, mean, var: (features,). eps: ε, a positive number.
     Returns (*batch, features).
     Backward, with σ = √(v + ε), x̂ = (x − μ) / σ and sums over the batch:
         x̄ = γ ȳ / σ,   γ̄ = Σ ȳ x̂,   β̄ = Σ ȳ,   μ̄ = −γ β̄ / σ,   v̄ = −½ γ γ̄ / σ²
-    Raises ValueError where the shapes do not fit.
+    Raises ValueError where the shapes do not fit or eps is not positive.
     Source: Ioffe and Szegedy, "Batch normalization" (2015), algorithm 2.
     """
     per_feature("batch_norm_inference", x, gamma=gamma, beta=beta, mean=mean, var=var)
+    positive("batch_norm_inference", eps=eps)
     dtype = x.dtype
     x, gamma, beta, mean, var = map(widen, (x, gamma, beta, mean, var))
     rstd = 1 / jnp.sqrt(var + eps)
@@ -166,7 +173,8 @@ def group_norm(x, gamma, beta, *, groups, eps=1e-5):
     """
     per_feature("group_norm", x, least=2, gamma=gamma, beta=beta)
     positive("group_norm", eps=eps)
-    if groups < 1 or x.shape[-1] % groups:
+    groups = whole("group_norm", groups=groups)
+    if x.shape[-1] % groups:
         raise ValueError(
             f"group_norm: x of shape {x.shape} has {x.shape[-1]} channels and groups is {groups}; "
             "the channels must be a multiple of the groups"

@@ -174,8 +174,7 @@ class Op(Generic[P]):
     def _reject_what_is_no_array(self, args: tuple, error: Exception) -> None:
         """Name the argument for which the forward failed with this error, if that can be known."""
         for name, arg in zip(self.positional, args, strict=True):
-            left_out = arg is None and self.signature.parameters[name].default is not None
-            if left_out or f"'{type(arg).__name__}'" in str(error):
+            if f"'{type(arg).__name__}'" in str(error):
                 came = "None" if arg is None else f"a {type(arg).__name__}"
                 raise TypeError(
                     f"{self.__name__}: {name} is {came}; it must be an array"

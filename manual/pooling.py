@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from handgrad.manual.convolution import pairs, per_axis
 from handgrad.manual.numerics import widen
 from handgrad.manual.op import op
 
@@ -209,6 +210,9 @@ def _largest(x, axis):
     """The largest of each window, and which of the window it is: the first of equal ones."""
     largest, *others = _slices(x, axis, -jnp.inf)
     place = jnp.zeros(largest.shape, jnp.int8 if axis.window < 128 else jnp.int32)
+    if axis.low:  # the −∞ outside is not less than one in x: begin with the first entry inside
+        p = lax.broadcasted_iota(jnp.int32, largest.shape, axis.axis)
+        place = jnp.maximum(axis.low - axis.stride * p, 0).astype(place.dtype)
     for k, other in enumerate(others, 1):
         place = jnp.where(other > largest, jnp.array(k, place.dtype), place)
         largest = jnp.maximum(largest, other)
@@ -238,9 +242,14 @@ def _axes(name, x, window, stride, padding):
             f"{name}: x has shape {jnp.shape(x)}; it must be (batch, *space, channels) with one to "
             "three spatial axes"
         )
-    windows = _each(name, "window", window, len(sizes))
-    strides = windows if stride is None else _each(name, "stride", stride, len(sizes))
-    pads = _pads(name, padding, windows)
+    windows = per_axis(name, len(sizes), window=window)
+    strides = windows if stride is None else per_axis(name, len(sizes), stride=stride)
+    pads = pairs(name, len(sizes), padding)
+    if any(max(pair) >= w for pair, w in zip(pads, windows, strict=True)):
+        raise ValueError(
+            f"{name}: padding is {padding}; it must be less than the window of {windows}: a window "
+            "wholly outside x has nothing to pool"
+        )
     axes = [
         Axis(k, n, w, s, low, high)
         for k, (n, w, s, (low, high)) in enumerate(
@@ -254,28 +263,3 @@ def _axes(name, x, window, stride, padding):
                 f"{axis.axis} must have room for the window of {axis.window}"
             )
     return axes
-
-
-def _each(name, option, value, space):
-    values = (value,) * space if isinstance(value, int) else tuple(value)
-    if len(values) != space or min(values) < 1:
-        raise ValueError(
-            f"{name}: {option} is {value}; it must be a positive number, or one for each of the "
-            f"{space} spatial axes"
-        )
-    return values
-
-
-def _pads(name, padding, windows):
-    values = (padding,) * len(windows) if isinstance(padding, int) else tuple(padding)
-    pairs = [(p, p) if isinstance(p, int) else tuple(p) for p in values]
-    if len(pairs) != len(windows) or any(
-        len(pair) != 2 or min(pair) < 0 or max(pair) >= w
-        for pair, w in zip(pairs, windows, strict=False)
-    ):
-        raise ValueError(
-            f"{name}: padding is {padding}; it must be a number, or for each of the {len(windows)} "
-            f"spatial axes a number or a pair, from 0 to less than the window of {windows}: a "
-            "window wholly outside x has nothing to pool"
-        )
-    return pairs

@@ -5,12 +5,10 @@ The steps are in `cells`, what goes on in time in `through_time`. Inside, and in
 float16 and bfloat16 are carried in float32.
 """
 
-import jax
 import jax.numpy as jnp
 
 from handgrad.manual import through_time
 from handgrad.manual.cells import CELLS, PEEPHOLES
-from handgrad.manual.numerics import widen
 from handgrad.manual.op import op
 from handgrad.manual.sequences import recurrence
 
@@ -29,7 +27,8 @@ def rnn(x, h0, wx, wh, b, *, activation="tanh"):
     Source: "The Math Behind Deep Learning" (ch. 14), eq. 14.175–14.185; Elman (1990).
     """
     if activation not in ("tanh", "relu"):
-        raise ValueError(f"activation must be one of tanh, relu; got {activation!r}")
+        raise ValueError(f"rnn: activation is {activation!r}; it must be one of: tanh, relu")
+    through_time.check("rnn", activation, CELLS[activation], x, (h0,), (wx, wh, b), ["h0"])
     (h, _), kept = recurrence.forward(x, (h0,), (wx, wh, b), cell=activation)
     return h, (kept, h0)
 
@@ -57,16 +56,17 @@ def lstm(x, h0, c0, wx, wh, b, peepholes):
     """
     given = (x, (h0, c0), (wx, wh, b, *([] if peepholes is None else [peepholes])))
     cell = _lstm_cell(given[2])
-    through_time.check("lstm", "lstm", cell, *given)
-    states, _, kept = through_time.forward(cell, *jax.tree.map(widen, given))
+    through_time.check("lstm", "lstm", cell, *given, ["h0", "c0"])
+    states, _, kept = through_time.forward(cell, *through_time.carried(*given))
     return tuple(s.astype(x.dtype) for s in states), kept
 
 
 @lstm.backward
 def _(kept, dy):
     weights, nothing = kept[2], jnp.zeros_like(kept[1][0])
+    dy = tuple(d.astype(nothing.dtype) for d in dy)
     dx, (dh0, dc0), dweights = through_time.backward(
-        _lstm_cell(weights), kept, jax.tree.map(widen, dy), (nothing, nothing)
+        _lstm_cell(weights), kept, dy, (nothing, nothing)
     )
     return dx, dh0, dc0, *dweights, *([None] if len(weights) == 3 else [])
 
@@ -86,6 +86,7 @@ def gru(x, h0, wx, wh, b):
         Ūₙ = Σₜ (r ∘ hₜ₋₁)ᵀ δₙ
     Source: Cho et al., "Learning phrase representations using RNN encoder-decoder" (2014).
     """
+    through_time.check("gru", "gru", CELLS["gru"], x, (h0,), (wx, wh, b), ["h0"])
     (h, _), kept = recurrence.forward(x, (h0,), (wx, wh, b), cell="gru")
     return h, (kept, h0)
 

@@ -11,8 +11,8 @@ from jax import lax
 from handgrad.manual import through_time
 from handgrad.manual.cells import CELLS
 from handgrad.manual.masks import check_lengths
-from handgrad.manual.numerics import widen
 from handgrad.manual.op import op
+from handgrad.manual.shapes import whole
 
 __all__ = ["bidirectional", "gru_reset_after", "recurrence", "stacked"]
 
@@ -49,7 +49,7 @@ def recurrence(x, state, weights, *, cell="lstm", lengths=None, reverse=False, t
     rules = _check(x, state, weights, cell, truncate)
     dtype, alive = x.dtype, _alive(x, lengths)
     cuts = _cuts(x.shape[1], truncate, reverse)
-    x, state, weights = jax.tree.map(widen, (x, tuple(state), tuple(weights)))
+    x, state, weights = through_time.carried(x, state, weights)
     (h, *_), state, kept = through_time.forward(rules, x, state, weights, alive, cuts, reverse)
     h = h if alive is None else jnp.where(jnp.broadcast_to(alive[..., None], h.shape), h, 0)
     return (h.astype(dtype), tuple(s.astype(dtype) for s in state)), (kept, alive)
@@ -58,7 +58,7 @@ def recurrence(x, state, weights, *, cell="lstm", lengths=None, reverse=False, t
 @recurrence.backward
 def _(residuals, cotangents, *, cell, reverse, truncate):
     kept, alive = residuals
-    dh, dstate = jax.tree.map(widen, cotangents)
+    dh, dstate = jax.tree.map(lambda d: d.astype(kept[0].dtype), cotangents)
     cuts = _cuts(dh.shape[1], truncate, reverse)
     return through_time.backward(CELLS[cell], kept, (dh,), dstate, alive, cuts, reverse)
 
@@ -79,7 +79,9 @@ def gru_reset_after(x, h0, wx, wh, b, bn):
     Source: Cho et al. (2014), version 1 of the preprint; Appleyard, Kociský and Blunsom,
     "Optimizing performance of recurrent neural networks on GPUs" (2016).
     """
-    (h, _), kept = recurrence.forward(x, (h0,), (wx, wh, b, bn), cell="gru_reset_after")
+    weights, cell = (wx, wh, b, bn), "gru_reset_after"
+    through_time.check(cell, cell, CELLS[cell], x, (h0,), weights, ["h0"])
+    (h, _), kept = recurrence.forward(x, (h0,), weights, cell=cell)
     return h, (kept, h0)
 
 
@@ -166,6 +168,8 @@ def _alive(x, lengths):
     if lengths is None:
         return None
     batch, time = x.shape[:2]
+    if isinstance(lengths, tuple) and not lengths:
+        lengths = np.zeros(0, np.int32)  # NumPy takes () for floating-point numbers
     lengths = check_lengths("recurrence", lengths, (batch,), time)
     steps = lax.broadcasted_iota(jnp.int32, (batch, time), 1)
     return steps < jnp.broadcast_to(lengths[:, None], steps.shape)
@@ -185,9 +189,10 @@ def _count(given):
 
 def _two(name, argument, given):
     if not isinstance(given, tuple) or len(given) != 2:
+        of = f" of {len(given)}" if isinstance(given, tuple | list) else ""
         raise ValueError(
             f"{name}: {argument} must be a pair, of the net forwards and of the one backwards; "
-            f"a {type(given).__name__} of {len(given)} came"
+            f"a {type(given).__name__}{of} came"
         )
 
 
@@ -206,8 +211,6 @@ def _check(x, state, weights, cell, truncate):
                 f"{cell!r}; a {type(given).__name__} came, of {len(jax.tree.leaves(given))}"
             )
     through_time.check("recurrence", cell, rules, x, state, weights)
-    if truncate is not None and (not isinstance(truncate, int) or truncate < 1):
-        raise ValueError(
-            f"recurrence: truncate must be a positive number of steps, or None; got {truncate!r}"
-        )
+    if truncate is not None:
+        whole("recurrence", truncate=truncate)
     return rules

@@ -10,31 +10,47 @@ import jax.numpy as jnp
 from jax import lax
 
 from handgrad.manual.cells import Cell, ahead
+from handgrad.manual.numerics import wide
 
-__all__ = ["backward", "check", "forward"]
+__all__ = ["backward", "carried", "check", "forward"]
 
 _COLUMNS = 512  # steps times samples in a block
 
 
-def check(function, name, cell: Cell, x, state, weights):
-    """Raise a ValueError that names what does not fit into a net of this cell, before it runs."""
+def check(function, name, cell: Cell, x, state, weights, states=None):
+    """Raise a ValueError that names what does not fit into a net of this cell, before it runs.
+
+    states: what the function calls them, if not as the cell does.
+    """
+    states = cell.states if states is None else states
     if jnp.ndim(x) != 3 or x.shape[1] == 0:
         raise ValueError(
             f"{function}: x has shape {jnp.shape(x)}; it must be (batch, time, in) with at least "
             "one step of time"
         )
-    hidden = jnp.shape(state[0])[-1] if jnp.ndim(state[0]) else 0
+    if jnp.ndim(state[0]) != 2:
+        raise ValueError(
+            f"{function}: {states[0]} has shape {jnp.shape(state[0])}; it must be (batch, hidden), "
+            f"with x of shape {x.shape} ({x.shape[0]}, hidden)"
+        )
+    hidden = state[0].shape[1]
     gates = cell.gates * hidden
-    needed = dict.fromkeys(cell.states, (x.shape[0], hidden)) | {
+    needed = dict.fromkeys(states, (x.shape[0], hidden)) | {
         "wx": (x.shape[2], gates), "wh": (hidden, gates), "b": (gates,), "bn": (hidden,),
         "peepholes": (3, hidden),
     }  # fmt: skip
-    for argument, array in zip(cell.states + cell.weights, state + weights, strict=True):
+    for argument, array in zip((*states, *cell.weights), state + weights, strict=True):
         if jnp.shape(array) != needed[argument]:
             raise ValueError(
                 f"{function}: {argument} has shape {jnp.shape(array)}; with x of shape {x.shape} "
                 f"and {hidden} hidden units of the cell {name!r} it must be {needed[argument]}"
             )
+
+
+def carried(*arrays):
+    """All in one dtype: that of the widest, and float32 at least."""
+    dtype = jnp.result_type(*(wide(a.dtype) for a in jax.tree.leaves(arrays)))
+    return jax.tree.map(lambda a: a.astype(dtype), arrays)
 
 
 def forward(cell: Cell, x, state, weights, alive=None, cuts=None, reverse=False):

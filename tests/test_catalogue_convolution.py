@@ -125,7 +125,47 @@ def test_an_empty_batch_has_a_kernel_gradient_of_zero():
         assert not dkernel.any()
 
 
-X, K = jnp.ones((1, 5, 4)), jnp.ones((3, 4, 2))
+@pytest.mark.parametrize("name", ["conv", "conv_transpose"])
+@pytest.mark.parametrize(
+    ("of_x", "of_kernel"),
+    [
+        (jnp.float32, jnp.bfloat16),
+        (jnp.bfloat16, jnp.float32),
+        (jnp.float16, jnp.bfloat16),
+        (jnp.float32, jnp.float64),
+        (jnp.float64, jnp.float32),
+    ],
+)
+def test_of_two_dtypes_the_wider_is_computed_in(name, of_x, of_kernel):
+    """As if both had come in float64, but for what y, ȳ and the cotangents are rounded to."""
+    f = functools.partial(getattr(manual, name), stride=2, padding=1)
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        x, kernel = draw(2, 5, 3, dtype=of_x), draw(3, 3, 3, dtype=of_kernel)
+        y, vjp = jax.vjp(f, x, kernel)
+        exact, exact_vjp = jax.vjp(f, x.astype(float), kernel.astype(float))
+        for ours, truth in zip((y, *vjp(y)), (exact, *exact_vjp(y.astype(float))), strict=True):
+            eps = float(max(jnp.finfo(ours.dtype).eps, jnp.finfo(jnp.float32).eps))
+            atol = 2 * eps * np.abs(truth).max()
+            np.testing.assert_allclose(np.asarray(ours, float), truth, rtol=0, atol=atol)
+        assert (y.dtype, *(d.dtype for d in vjp(y))) == (of_x, of_x, of_kernel)
+
+
+def test_options_that_are_numpy_integers():
+    n = np.int64
+    x, kernel, back = jnp.ones((1, 5, 4)), jnp.ones((3, 2, 4)), jnp.ones((3, 2, 4))
+    for f, w, more in (
+        (manual.conv, kernel, {"input_dilation": 1}),
+        (manual.conv_transpose, back, {"output_padding": 1}),
+    ):
+        options = {"stride": 2, "padding": ((0, 1),), "dilation": 1, "groups": 2} | more
+        same = {
+            k: n(v) if isinstance(v, int) else tuple((n(a), n(b)) for a, b in v)
+            for k, v in options.items()
+        }
+        np.testing.assert_array_equal(f(x, w, **same), f(x, w, **options))
+
+
+X, K, KT = jnp.ones((1, 5, 4)), jnp.ones((3, 4, 2)), jnp.ones((3, 2, 4))
 
 
 @pytest.mark.parametrize(
@@ -133,52 +173,80 @@ X, K = jnp.ones((1, 5, 4)), jnp.ones((3, 4, 2))
     [
         (
             lambda: manual.conv(X[0], K),
-            r"x must be \(batch, \*space, in\).*; it has shape \(5, 4\)",
+            r"conv: x must be \(batch, \*space, in\).*; it has shape \(5, 4\)",
         ),
         (
             lambda: manual.conv(X, K[0]),
-            r"kernel must be \(\*window, in / groups, out\) with 1 wind",
+            r"conv: kernel must be \(\*window, in / groups, out\) with 1 wind",
         ),
         (
             lambda: manual.conv(X, K[:, :3]),
-            r"x has 4 channels and kernel \(3, 2\) .in / groups, ou",
+            r"conv: x has 4 channels and kernel \(3, 2\) .in / groups, ou",
         ),
-        (lambda: manual.conv(X, K, groups=0), "groups must be a positive number; got 0|x has 4"),
-        (lambda: manual.conv(X, K, stride=0), "stride must be a positive number.*; got 0"),
+        (lambda: manual.conv(X, K, groups=0), "conv: groups is 0; it must be 1 or more"),
+        (lambda: manual.conv(X, K, stride=0), "conv: stride is 0; it must be 1 or more"),
         (
             lambda: manual.conv(X, K, stride=(1, 2)),
-            r"stride must be .* each of the 1 axes; got \(1",
+            r"conv: stride is \(1, 2\); it must be a number, or one for each of the 1 spatial axes",
         ),
-        (lambda: manual.conv(X, K, dilation=1.5), "dilation must be a positive number.*; got 1.5"),
-        (lambda: manual.conv(X, K, input_dilation=0), "input_dilation must be a positive number"),
+        (lambda: manual.conv(X, K, input_dilation=0), "conv: input_dilation is 0; it must be 1"),
+        (lambda: manual.conv(X, K, padding=-1), "conv: padding is -1; it must be 0 or more"),
         (
-            lambda: manual.conv(X, K, padding="same"),
-            "padding must be a number from 0.*; got 'same'",
+            lambda: manual.conv(X, K, padding=((1, 2, 3),)),
+            r"conv: padding is \(\(1, 2, 3\),\); it must be a number, or for each of the 1 spatial",
         ),
-        (lambda: manual.conv(X, K, padding=-1), "padding must be a number from 0.*; got -1"),
-        (lambda: manual.conv(X, K, padding=((1, 2, 3),)), "padding must be a number from 0"),
-        (lambda: manual.conv(X[:, :2], K), r"the kernel covers \(3,\), more than the \(2,\) of x"),
-        (lambda: manual.conv(X[:, :0], K, padding=2), r"the spatial axes of x are \(0,\)"),
+        (
+            lambda: manual.conv(X[:, :2], K),
+            r"conv: the kernel covers \(3,\), more than the \(2,\) of x",
+        ),
+        (lambda: manual.conv(X[:, :0], K, padding=2), r"none of them empty; .* \(1, 0, 4\)"),
+        (lambda: manual.conv(X, K[:0]), r"conv: kernel must be .* no axis empty; .* \(0, 4, 2\)"),
+        (lambda: manual.conv(X[..., :0], K[:, :0]), r"conv: kernel must be .* \(3, 0, 2\)"),
         (
             lambda: manual.conv_transpose(X, K),
             r"conv_transpose: x has 4 channels and kernel \(4, 2",
         ),
-        (lambda: manual.conv_transpose(X, jnp.ones((3, 2, 4)), groups=3), "multiple of groups=3"),
-        (lambda: manual.conv_transpose(X, jnp.ones((3, 2, 4)), padding=4), r"the size \(-1,\)"),
         (
-            lambda: manual.conv_transpose(X, jnp.ones((3, 2, 4)), output_padding=1),
-            "less than stride",
+            lambda: manual.conv_transpose(X[:, :0], KT),
+            r"conv_transpose: x must be .* none of them empty; it has shape \(1, 0, 4\)",
         ),
         (
-            lambda: manual.conv_transpose(X, jnp.ones((3, 2, 4)), output_padding=-1),
-            "output_padding must be a number from 0",
+            lambda: manual.conv_transpose(X, KT[:, :0]),
+            r"conv_transpose: kernel must be .* no axis empty; it has shape \(3, 0, 4\)",
+        ),
+        (lambda: manual.conv_transpose(X, KT, groups=0), "conv_transpose: groups is 0; it must be"),
+        (lambda: manual.conv_transpose(X, KT, groups=3), "multiple of groups=3"),
+        (lambda: manual.conv_transpose(X, KT, padding=4), r"the size \(-1,\)"),
+        (lambda: manual.conv_transpose(X, KT, output_padding=1), "less than stride"),
+        (
+            lambda: manual.conv_transpose(X, KT, output_padding=-1),
+            "conv_transpose: output_padding is -1; it must be 0 or more",
         ),
         (
             lambda: manual.conv_transpose(X, jnp.ones((3, 4))),
-            r"kernel must be \(\*window, out / gr",
+            r"conv_transpose: kernel must be \(\*window, out / gr",
         ),
     ],
 )
 def test_what_does_not_fit_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(call)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "came"),
+    [
+        ("dilation", 1.5, "1.5"),
+        ("stride", None, "None"),
+        ("stride", "2", "'2'"),
+        ("padding", "same", "'same'"),
+        ("padding", 1.0, "1.0"),
+        ("padding", None, "None"),
+        ("padding", ((0, 0.5),), "0.5"),
+        ("groups", None, "None"),
+    ],
+)
+def test_an_option_that_is_no_whole_number(option, value, came):
+    for name, kernel in (("conv", K), ("conv_transpose", KT)):
+        with pytest.raises(TypeError, match=f"{name}: {option} is {came}; it must be a whole numb"):
+            jax.eval_shape(functools.partial(getattr(manual, name), **{option: value}), X, kernel)

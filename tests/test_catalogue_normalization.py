@@ -225,6 +225,26 @@ X, V, W = jnp.ones((2, 3, 4)), jnp.ones(4), jnp.ones(3)
         (lambda: manual.rms_norm(X, jnp.ones((1, 4))), r"rms_norm: gamma has shape \(1, 4\)"),
         (lambda: manual.batch_norm(X, jnp.ones(1), V), r"batch_norm: gamma has shape \(1,\)"),
         (
+            lambda: manual.batch_norm(X, V, V, eps=-1),
+            "batch_norm: eps is -1; it must be a positive",
+        ),
+        (
+            lambda: manual.batch_norm(X, V, V, eps=jnp.nan),
+            "batch_norm: eps is nan; it must be a po",
+        ),
+        (
+            lambda: manual.batch_norm(X[:0], V, V),
+            r"batch_norm: x has shape \(0, 3, 4\); a batch of nothing has no mean and no variance",
+        ),
+        (
+            lambda: manual.batch_norm_inference(X, V, V, V, V, eps=0.0),
+            r"batch_norm_inference: eps is 0\.0; it must be a positive number",
+        ),
+        (
+            lambda: manual.group_norm(X, V, V, groups=0),
+            "group_norm: groups is 0; it must be 1 or mo",
+        ),
+        (
             lambda: manual.batch_norm_inference(X, V, V, V, jnp.ones(1)),
             r"batch_norm_inference: var has shape \(1,\)",
         ),
@@ -243,6 +263,10 @@ X, V, W = jnp.ones((2, 3, 4)), jnp.ones(4), jnp.ones(3)
         (lambda: manual.l2_normalize(V, axis=1), r"l2_normalize: x has shape \(4,\) and no axis 1"),
         (lambda: manual.l2_normalize(V, eps=-1.0), "l2_normalize: eps is -1.0; it must not be neg"),
         (lambda: manual.clip_by_value(V, low=2, high=1), "low is 2 and high 1; low must not be ab"),
+        (lambda: manual.clip_by_value(V, low=jnp.nan, high=1), "low is nan and high 1; low must"),
+        (lambda: manual.clip_by_value(V, low=V, high=1), r"clip_by_value: low has shape \(4,\)"),
+        (lambda: manual.soft_threshold(V, threshold=-1.0), "soft_threshold: threshold is -1.0; it"),
+        (lambda: manual.dropout(V, key=jax.random.key(0), rate=1.0), "dropout: rate is 1.0; the s"),
         (lambda: manual.clip_by_norm(V, max_norm=0), "clip_by_norm: max_norm is 0; it must be a"),
         (lambda: manual.clip_by_global_norm([], max_norm=1), "the tree holds no array; there must"),
     ],
@@ -250,3 +274,37 @@ X, V, W = jnp.ones((2, 3, 4)), jnp.ones(4), jnp.ones(3)
 def test_bad_input_is_named_when_it_is_traced(call, message):
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(call)
+
+
+def test_dropout_needs_a_key():
+    with pytest.raises(TypeError, match="dropout: key is None; it must be a jax"):
+        manual.dropout(V, key=None)
+
+
+def test_what_has_no_length_is_not_taken_for_short():
+    y = manual.clip_by_norm(jnp.array([jnp.inf, 3.0, 4.0]), max_norm=1.0)
+    assert not jnp.isfinite(y).all()
+    assert jnp.abs(jnp.nan_to_num(y[1:])).max() <= 1
+    assert jnp.isnan(manual.clip_by_norm(jnp.array([jnp.nan, 3.0]), max_norm=1.0)).all()
+
+
+def test_a_computed_rate_of_dropout():
+    x, key = jnp.ones((4, 5), jnp.bfloat16), jax.random.key(0)
+    expected = manual.dropout(x, key=key, rate=0.25)
+    for rate in (jnp.float32(0.25), np.float32(0.25)):
+        dropped = jax.jit(lambda x, rate: manual.dropout(x, key=key, rate=rate))
+        y, vjp = jax.vjp(lambda x, dropped=dropped, rate=rate: dropped(x, rate), x)
+        assert y.dtype == x.dtype
+        assert (y == expected).all()
+        assert (vjp(x)[0] == expected).all()
+
+
+def test_batch_norm_without_features():
+    y, vjp = jax.vjp(manual.batch_norm, jnp.ones((3, 0)), jnp.ones(0), jnp.ones(0))
+    assert [d.shape for d in vjp(y)] == [(3, 0), (0,), (0,)]
+
+
+@pytest.mark.parametrize("groups", [None, 2.0, "2"])
+def test_groups_that_are_no_whole_number(groups):
+    with pytest.raises(TypeError, match=f"group_norm: groups is {groups!r}; it must be a whole"):
+        jax.eval_shape(functools.partial(manual.group_norm, groups=groups), X, V, V)

@@ -120,6 +120,25 @@ def test_padding_is_never_the_largest():
     assert float(dx.sum()) == y.size
 
 
+@pytest.mark.parametrize(("window", "stride", "padding"), [(2, 1, 1), (3, 2, 2), (130, 65, 129)])
+def test_where_all_is_minus_infinity_the_first_inside_takes_the_cotangent(window, stride, padding):
+    """The padding beside it is as small, and has nothing to take it to."""
+    x = np.full((1, 5, 4, 1), -np.inf, np.float32)
+    options = [(window,) * 2, (stride,) * 2, ((padding,) * 2,) * 2]
+    f = functools.partial(MAX, window=window, stride=stride, padding=padding)
+    dy = np.random.default_rng(0).standard_normal(jax.eval_shape(f, x).shape)
+    y, dx = pulled(f, jnp.asarray(x), jnp.asarray(dy, jnp.float32))
+    y_loops, dx_loops = by_loops(x[0], dy[0], *options, True)
+    np.testing.assert_array_equal(y[0], y_loops)
+    np.testing.assert_allclose(dx[0], dx_loops, rtol=1e-5, atol=1e-6)
+
+
+def test_options_that_are_numpy_integers():
+    for f in (MAX, MEAN):
+        y = f(IMAGE, window=np.int64(2), stride=np.int32(1), padding=(np.int64(1), (0, np.int8(1))))
+        np.testing.assert_array_equal(y, f(IMAGE, window=2, stride=1, padding=(1, (0, 1))))
+
+
 def test_extremes():
     """±10⁴ in float16, NaN, an empty batch; a large mean is accumulated in float32."""
     x = jnp.array([1e4, -1e4, 6e4, 0.0], jnp.float16).reshape(1, 4, 1)
@@ -151,14 +170,14 @@ IMAGE = jnp.ones((2, 4, 5, 3))
             lambda: MAX(jnp.ones((2, 3)), window=2),
             r"max_pool: x has shape \(2, 3\); it must be \(batch, \*space, channels\) with one to",
         ),
-        (lambda: MAX(IMAGE, window=0), "max_pool: window is 0; it must be a positive number, or"),
+        (lambda: MAX(IMAGE, window=0), "max_pool: window is 0; it must be 1 or more"),
         (lambda: MEAN(IMAGE, window=(2, 2, 2)), r"window is \(2, 2, 2\); .* each of the 2 spatial"),
-        (lambda: MAX(IMAGE, window=2, stride=(1, 0)), r"stride is \(1, 0\); it must be a positive"),
+        (lambda: MAX(IMAGE, window=2, stride=(1, 0)), "max_pool: stride is 0; it must be 1 or"),
         (
             lambda: MAX(IMAGE, window=2, padding=2),
-            "padding is 2; it must be .* less than the windo",
+            "max_pool: padding is 2; it must be less than the windo",
         ),
-        (lambda: MEAN(IMAGE, window=2, padding=-1), "padding is -1; it must be a number"),
+        (lambda: MEAN(IMAGE, window=2, padding=-1), "average_pool: padding is -1; it must be 0 or"),
         (lambda: MEAN(IMAGE, window=2, padding=((0, 0),)), r"padding is \(\(0, 0\),\); it must be"),
         (
             lambda: MAX(IMAGE, window=5),
@@ -177,3 +196,21 @@ IMAGE = jnp.ones((2, 4, 5, 3))
 def test_bad_input_is_named_when_it_is_traced(call, message):
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(call)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "came"),
+    [
+        ("window", 2.0, "2.0"),
+        ("window", None, "None"),
+        ("window", "22", "'22'"),
+        ("window", (2.0, 2), "2.0"),
+        ("stride", (2, 0.5), "0.5"),
+        ("padding", None, "None"),
+        ("padding", ((0, 0.5), (0, 0)), "0.5"),
+    ],
+)
+def test_an_option_that_is_no_whole_number(option, value, came):
+    for f in (MAX, MEAN):
+        with pytest.raises(TypeError, match=f"_pool: {option} is {came}; it must be a whole numb"):
+            jax.eval_shape(functools.partial(f, **{"window": 2, option: value}), IMAGE)

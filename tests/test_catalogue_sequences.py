@@ -205,6 +205,68 @@ def test_huge_inputs_saturate_and_give_finite_gradients(cell):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((y, cotangents)))
 
 
+NETS = {
+    "rnn": (manual.rnn, "tanh"),
+    "lstm": (lambda x, h, c, *weights: manual.lstm(x, h, c, *weights, None), "lstm"),
+    "gru": (manual.gru, "gru"),
+    "gru_reset_after": (manual.gru_reset_after, "gru_reset_after"),
+    "recurrence": (functools.partial(manual.recurrence, lengths=(4, 0, 2), truncate=3), "lstm"),
+    "bidirectional": (manual.bidirectional, "lstm"),
+    "stacked": (functools.partial(manual.stacked, both_ways=True), "lstm"),
+}
+
+
+def arguments(name, **sizes):
+    x, state, weights = net(NETS[name][1], **sizes)
+    return {
+        "recurrence": (x, state, weights),
+        "bidirectional": (x, (state, state), (weights, weights)),
+        "stacked": (x, [(state, state)], [(weights, weights)]),
+    }.get(name, (x, *state, *weights))
+
+
+@pytest.mark.parametrize(("name", "wide"), [*zip(NETS, [0, -1] * 4, strict=False)])
+def test_of_two_dtypes_the_wider_is_computed_in(name, wide):
+    """x or the last argument in float64, the rest in float32: as in float64, rounded at the end."""
+    f, _ = NETS[name]
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        args = list(jax.tree.map(jnp.float32, arguments(name)))
+        args[wide] = jax.tree.map(jnp.float64, args[wide])
+        y, cotangents = gradients(f, *args)
+        in_wide, vjp = jax.vjp(f, *jax.tree.map(jnp.float64, args))
+        close(y, in_wide, 1e-7)
+        truth = vjp(jax.tree.map(lambda leaf: jnp.float64(leaf + 1), y))
+        close(list(cotangents), list(truth), 1e-7)
+    assert jax.tree.map(jnp.result_type, list(cotangents)) == jax.tree.map(jnp.result_type, args)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_net_of_no_hidden_units(name):
+    f, _ = NETS[name]
+    args = arguments(name, hidden=0, dtype=jnp.float32)
+    _, (dx, *others) = gradients(f, *args)
+    assert dx.shape == args[0].shape
+    assert not dx.any()
+    assert not jax.tree.leaves(others)[0].size
+
+
+def test_an_empty_batch_of_lengths():
+    (h, _), (_, _, dweights) = gradients(
+        functools.partial(manual.recurrence, lengths=()),
+        *arguments("recurrence", batch=0, dtype=jnp.float32),
+    )
+    assert h.shape == (0, 4, 3)
+    assert not any(d.any() for d in dweights)
+
+
+def test_a_truncation_that_is_a_numpy_integer():
+    args = arguments("recurrence", dtype=jnp.float32)
+    ours, same = (
+        gradients(functools.partial(manual.recurrence, truncate=n), *args) for n in (np.int64(2), 2)
+    )
+    jax.tree.map(np.testing.assert_array_equal, ours, same)
+
+
 X, STATE, WEIGHTS = net("gru", dtype=jnp.float32)
 PAIRS = (STATE, STATE), (WEIGHTS, WEIGHTS)
 
@@ -265,7 +327,52 @@ PAIRS = (STATE, STATE), (WEIGHTS, WEIGHTS)
         (
             lambda: manual.recurrence(X, STATE, WEIGHTS, cell="gru", truncate=0),
             ValueError,
-            "truncate must be a positive number of steps, or None; got 0",
+            "recurrence: truncate is 0; it must be 1 or more",
+        ),
+        (
+            lambda: manual.recurrence(X, STATE, WEIGHTS, cell="gru", truncate=2.0),
+            TypeError,
+            r"recurrence: truncate is 2\.0; it must be a whole number",
+        ),
+        (
+            lambda: manual.recurrence(X, (STATE[0][0, 0],), WEIGHTS, cell="gru"),
+            ValueError,
+            r"recurrence: h has shape \(\); it must be \(batch, hidden\), with x of shape",
+        ),
+        (
+            lambda: manual.recurrence(X, list(STATE), WEIGHTS, cell="gru"),
+            ValueError,
+            r"state must be a tuple \(h\) for the cell 'gru'; a list came, of 1",
+        ),
+        (
+            lambda: manual.recurrence(X, STATE, list(WEIGHTS), cell="gru"),
+            ValueError,
+            r"weights must be a tuple \(wx, wh, b\) for the cell 'gru'; a list came, of 3",
+        ),
+        (
+            lambda: manual.bidirectional(X, list(PAIRS[0]), PAIRS[1], cell="gru"),
+            ValueError,
+            "bidirectional: states must be a pair, .*; a list of 2 came",
+        ),
+        (
+            lambda: manual.bidirectional.forward(X, None, PAIRS[1], cell="gru"),
+            ValueError,
+            "bidirectional: states must be a pair, .*; a NoneType came",
+        ),
+        (
+            lambda: manual.stacked(X, (STATE,), (WEIGHTS,), cell="gru"),
+            ValueError,
+            "stacked: states and weights must be lists .*; there came a tuple of states and a tup",
+        ),
+        (
+            lambda: manual.gru(X, STATE[0][:2], *WEIGHTS),
+            ValueError,
+            r"gru: h0 has shape \(2, 3\); with x of shape \(3, 4, 2\) .* must be \(3, 3\)",
+        ),
+        (
+            lambda: manual.gru_reset_after(X, STATE[0][0], *WEIGHTS, STATE[0][0]),
+            ValueError,
+            r"gru_reset_after: h0 has shape \(3,\); it must be \(batch, hidden\), with x of",
         ),
         (
             lambda: manual.bidirectional(X, STATE, WEIGHTS, cell="gru"),

@@ -480,6 +480,12 @@ def test_what_is_no_array_is_named(call, message):
         call()
 
 
+def test_what_is_left_out_is_not_blamed_for_another_argument():
+    h, w = jnp.ones((2, 3)), jnp.ones((3, 12))
+    with pytest.raises(ValueError, match="lstm: wx has shape"):
+        manual.lstm(jnp.ones((2, 4, 5)), h, h, w, w, jnp.ones(12), None)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [

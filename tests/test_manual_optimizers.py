@@ -811,6 +811,44 @@ def test_other_bad_arguments():
         (lambda: manual.cosine_schedule(0, 1, 10, 10), "decay_steps is 10; it counts the warm-up"),
         (lambda: manual.one_cycle_schedule(2, 1.0), r"the steps \[0, 0, 2\]; they must increase"),
         (lambda: manual.step_schedule(1, {5: -1}), r"the scale at 5 is -1\.0; it must be ≥ 0"),
+        (
+            lambda: manual.step_schedule(0.1, 0.1),
+            r"boundaries_and_scales is 0\.1; it must be a dict",
+        ),
+        (
+            lambda: manual.cosine_schedule(0, 1, 10, None),
+            "decay_steps is None; it must be a number",
+        ),
+        (
+            lambda: manual.one_cycle_schedule(9, 1.0, div_factor=0),
+            r"div_factor is 0\.0; it must be",
+        ),
+        (lambda: manual.one_cycle_schedule(9, 1.0, div_factor=-2), r"div_factor is -2\.0; it must"),
+        (
+            lambda: manual.linear_one_cycle_schedule(9, 1.0, final_div_factor=0),
+            r"final_div_factor is 0\.0",
+        ),
+        (
+            lambda: manual.one_cycle_schedule(9, 1.0, pct_start="a"),
+            "pct_start is 'a'; it must be a",
+        ),
+        (lambda: manual.adafactor(decay_offset="a"), "decay_offset is 'a'; it must be a number"),
+        (lambda: manual.adafactor(decay_offset=-1), r"decay_offset is -1\.0; it must be ≥ 0"),
+        (lambda: manual.adafactor(min_dim_size_to_factor="a"), "min_dim_size_to_factor is 'a'; it"),
+        (lambda: manual.muon(0.1, ns_steps=-1), "muon: ns_steps is -1; it must be 0 or more"),
+        (
+            lambda: manual.muon(0.1, ns_steps="5"),
+            "muon: ns_steps is '5'; it must be a whole number",
+        ),
+        (lambda: manual.muon(0.1, "abc"), "muon: ns_coeffs is 'abc'; it must be three numbers"),
+        (
+            lambda: manual.orthogonalize(jnp.ones((2, 2)), ns_steps=1.5),
+            "orthogonalize: ns_steps is",
+        ),
+        (
+            lambda: manual.muon(0.1, consistent_rms="a"),
+            "consistent_rms is 'a'; it must be a number",
+        ),
     ]:
         with pytest.raises((ValueError, TypeError), match=text):
             call()
@@ -847,3 +885,105 @@ def test_parameters_are_asked_for(name):
     params = jnp.ones((2, 3))
     with pytest.raises(ValueError, match=rf"{name}.* reads the parameters: call update\(grads, st"):
         optimizer.update(params, optimizer.init(params))
+
+
+def test_updates_that_do_not_fit_the_parameters():
+    for updates, text in [
+        ({"w": jnp.ones((3, 2))}, r"the update \['w'\] has shape \(3, 2\); it must .*, \(2,\)"),
+        ({}, r"the parameters have a leaf \['w'\] and the updates have none"),
+    ]:
+        with pytest.raises(ValueError, match=text):
+            jax.eval_shape(manual.apply_updates, {"w": jnp.ones(2)}, updates)
+
+
+STATEFUL = [name for name in OPTIMIZERS if name not in ("sgd", "proximal_sgd", "l2_gradient")]
+
+
+@pytest.mark.parametrize("name", STATEFUL)
+@pytest.mark.parametrize("shape", [(3, 1), (2,)])
+def test_a_state_of_other_parameters(name, shape):
+    """It would be broadcast."""
+    optimizer, params = getattr(manual, name)(0.1), {"w": jnp.ones((3, 2))}
+    state = optimizer.init({"w": jnp.ones(shape)})
+    with pytest.raises(ValueError, match=r"\['w'\] has shape .*; it must have its parameter's, "):
+        jax.eval_shape(optimizer.update, params, state, params)
+
+
+def test_factored_means_of_other_parameters():
+    optimizer, params = manual.adafactor(min_dim_size_to_factor=2), jnp.ones((3, 2))
+    state = optimizer.init(jnp.ones((4, 2)))
+    with pytest.raises(ValueError, match=r"v_col has shape \(4,\); it must have .*, \(3,\)"):
+        jax.eval_shape(optimizer.update, params, state, params)
+
+
+@pytest.mark.parametrize("name", [*OPTIMIZERS, "guard", "chain"])
+def test_a_state_of_another_optimiser(name):
+    args = {
+        "proximal_sgd": (0.1, 0.1),
+        "guard": (manual.sgd(0.1),),
+        "chain": (manual.sgd(0.1), manual.sgd(0.1)),
+    }.get(name, (0.1,))
+    optimizer = getattr(manual, name)(*args)
+    for state in (None, (1,)):
+        text = f"the state is a {type(state).__name__}.*; it must be the .* that `init`, or the la"
+        with pytest.raises((TypeError, ValueError), match=text):
+            optimizer.update(jnp.ones(2), state, jnp.ones(2))
+
+
+def test_a_schedule_that_returns_no_number():
+    for name, value, error in [("sgd", jnp.ones((2, 1)), ValueError), ("adam", None, TypeError)]:
+        optimizer = getattr(manual, name)(lambda t, value=value: value)
+        with pytest.raises(error, match=r"what the schedule returns is .*; it must be a number or"):
+            optimizer.update(jnp.ones(3), optimizer.init(jnp.ones(3)))
+    with pytest.raises(ValueError, match=r"learning_rate is an array of shape \(2,\); it must be"):
+        jax.eval_shape(lambda rate: manual.sgd(rate).init(rate), jnp.ones(2))
+
+
+def test_integers_are_refused():
+    """Every update would be rounded to zero."""
+    whole, real = {"w": jnp.arange(3)}, {"w": jnp.ones(3)}
+    for transformation in (manual.sgd(0.1), manual.clip_by_global_norm(0.1), manual.adam(0.1)):
+        state = transformation.init(real)
+        with pytest.raises(
+            TypeError, match=r"the gradient \['w'\] is int32; it must be of floating"
+        ):
+            transformation.update(whole, state)
+    for name in ("adam", "adafactor", "muon"):
+        with pytest.raises(
+            TypeError, match=r"the parameter \['w'\] is int32; it must be of floati"
+        ):
+            getattr(manual, name)(0.1).init(whole)
+
+
+@pytest.mark.parametrize("name", ["muon", "adafactor", "adam"])
+def test_parameters_that_are_python_numbers(name):
+    optimizer = getattr(manual, name)(0.1)
+
+    def step(theta, gradient):
+        updates, _ = optimizer.update(gradient, optimizer.init(theta), theta)
+        return manual.apply_updates(theta, updates)
+
+    assert float(step(1.0, 0.5)) == float(step(jnp.array(1.0), jnp.array(0.5)))
+
+
+def test_muon_of_an_empty_matrix():
+    params = {"empty": jnp.ones((0, 2)), "full": jnp.ones((3, 2))}
+    updates, _ = manual.muon(0.1).update(params, manual.muon(0.1).init(params))
+    alone, _ = manual.muon(0.1).update(params["full"], manual.muon(0.1).init(params["full"]))
+    assert updates["empty"].shape == (0, 2)
+    np.testing.assert_array_equal(updates["full"], alone)
+
+
+def test_adafactor_before_its_offset_counts_every_step_as_the_first():
+    """And after it, the steps from there on."""
+    late, plain, params = manual.adafactor(decay_offset=2), manual.adafactor(), jnp.array([1.0, 2])
+    state = late.init(params)
+    for g in (params, 3 * params):
+        updates, state = late.update(g, state, params)
+        np.testing.assert_array_equal(state.v, g * g + 1e-30)
+    kept = plain.init(params)
+    for g in (3 * params, 2 * params):
+        expected, kept = plain.update(g, kept, params)
+    for g in (3 * params, 2 * params):
+        updates, state = late.update(g, state, params)
+    np.testing.assert_array_equal(updates, expected)

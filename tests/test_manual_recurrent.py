@@ -70,7 +70,7 @@ def test_autodiff_loses_them():
 
 def test_an_unknown_activation_is_named():
     args = CASES["recurrent.rnn"].draw(0)
-    with pytest.raises(ValueError, match="activation must be one of tanh, relu; got 'tahn'"):
+    with pytest.raises(ValueError, match="rnn: activation is 'tahn'; it must be one of: tanh"):
         manual.rnn(*args, activation="tahn")
 
 
@@ -79,8 +79,9 @@ def test_an_unknown_activation_is_named():
     [
         ("x", (3, 4), r"x has shape \(3, 4\); it must be \(batch, time, in\)"),
         ("x", (2, 0, 4), "x has shape .* at least one step of time"),
-        ("h0", (1, 5), r"h has shape \(1, 5\); .* it must be \(2, 5\)"),
-        ("c0", (1, 5), r"c has shape \(1, 5\); .* it must be \(2, 5\)"),
+        ("h0", (), r"h0 has shape \(\); it must be \(batch, hidden\), with x of shape \(2, 3, 4\)"),
+        ("c0", (1, 5), r"c0 has shape \(1, 5\); .* it must be \(2, 5\)"),
+        ("c0", (), r"c0 has shape \(\); .* it must be \(2, 5\)"),
         ("wx", (3, 20), r"wx has shape \(3, 20\); .* it must be \(4, 20\)"),
         ("wh", (5, 16), r"wh has shape \(5, 16\); .* it must be \(5, 20\)"),
         ("b", (1,), r"b has shape \(1,\); .* it must be \(20,\)"),
@@ -93,3 +94,9 @@ def test_an_lstm_of_shapes_that_do_not_fit(argument, shape, message):
     shapes |= {"b": (20,), "peepholes": (3, 5), argument: shape}
     with pytest.raises(ValueError, match=f"lstm: {message}"):
         manual.lstm(**{name: jnp.ones(of) for name, of in shapes.items()})
+
+
+def test_a_first_state_that_does_not_fit_is_named_as_it_was_given():
+    args = [jnp.ones(of) for of in ((2, 3, 4), (1, 5), (4, 5), (5, 5), (5,))]
+    with pytest.raises(ValueError, match=r"rnn: h0 has shape \(1, 5\); .* it must be \(2, 5\)"):
+        jax.eval_shape(manual.rnn, *args)

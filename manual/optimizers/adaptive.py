@@ -11,6 +11,7 @@ from handgrad.manual.optimizers.core import (
     check_decay,
     check_not_negative,
     check_rate,
+    check_state,
     check_trees,
     each,
     full_like,
@@ -77,6 +78,7 @@ def adagrad(
         return AdaGradState(zero_count(), full_like(params, initial_accumulator_value))
 
     def update(grads, state, params=None):
+        check_state(state, AdaGradState)
         check_trees(grads, state.sum_of_squares)
         eta = value_at(learning_rate, state.step)
 
@@ -140,6 +142,7 @@ def rmsprop(
         )
 
     def update(grads, state, params=None):
+        check_state(state, RmsPropState)
         check_trees(grads, state.nu)
         count = increment(state.step)
         eta = value_at(learning_rate, state.step)
@@ -189,6 +192,7 @@ def adadelta(
         return AdaDeltaState(zero_count(), zeros_like(params), zeros_like(params))
 
     def update(grads, state, params=None):
+        check_state(state, AdaDeltaState)
         check_trees(grads, state.e_g)
         eta = value_at(learning_rate, state.step)
 

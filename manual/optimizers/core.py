@@ -35,7 +35,8 @@ class Stateless(NamedTuple):
 
 def apply_updates(params: Any, updates: Any) -> Any:
     """θ + Δ, leaf by leaf, in the dtype of θ. params, updates: trees of one shape."""
-    return jax.tree.map(lambda p, u: (p + u).astype(p.dtype), params, updates)
+    check_trees(updates, params, "update")
+    return jax.tree.map(lambda p, u: (p + u).astype(jnp.result_type(p)), params, updates)
 
 
 def chain(*transformations: Any) -> GradientTransformation:
@@ -48,6 +49,12 @@ def chain(*transformations: Any) -> GradientTransformation:
         return tuple(transformation.init(params) for transformation in transformations)
 
     def update(grads, state, params=None):
+        if not isinstance(state, tuple | list) or len(state) != len(transformations):
+            came = f" of {len(state)}" if isinstance(state, tuple | list) else ""
+            raise ValueError(
+                f"the state is a {type(state).__name__}{came}; it must be the tuple of "
+                f"{len(transformations)} that `init`, or the last `update`, of this chain returned"
+            )
         states = []
         for transformation, inner in zip(transformations, state, strict=True):
             grads, inner = transformation.update(grads, inner, params)
@@ -65,6 +72,7 @@ def each(rule: Callable, grads: Any, states: tuple = (), *reads: Any, scalars: t
     stays None. Everything is one expression for a leaf, so that the compiler makes a single
     pass over memory.
     """
+    check_floating(grads, "gradient")
     leaves, structure = jax.tree.flatten(grads)
     columns = [
         [None] * len(leaves) if tree is None else structure.flatten_up_to(tree)
@@ -99,6 +107,7 @@ def zeros_like(params: Any) -> Any:
 
 
 def full_like(params: Any, value: Any) -> Any:
+    check_floating(params, "parameter")
     return jax.tree.map(lambda p: jnp.full_like(p, value), params)
 
 
@@ -135,7 +144,12 @@ def log_of(b: Any) -> Any:
 
 def value_at(rate: Rate, count: jax.Array) -> Any:
     """The learning rate (or decay) of this step: a schedule is asked with the steps done so far."""
-    return rate(count) if callable(rate) else rate
+    if not callable(rate):
+        return rate
+    value = rate(count)
+    if not _is_number(value):
+        raise _no_number("what the schedule returns", value, "a number or a 0-d array")
+    return value
 
 
 # --- checks ---------------------------------------------------------------------------------------
@@ -180,39 +194,69 @@ def check_positive(**values: Any) -> None:
 
 def _number(name: str, value: Any, wanted: str) -> float | None:
     """The value, None where it is known only at run time."""
-    if isinstance(value, Tracer):
-        return None
-    if isinstance(value, numbers.Real) or (_is_array(value) and np.shape(value) == ()):
-        return float(value)
-    came = f"an array of shape {np.shape(value)}" if _is_array(value) else repr(value)
-    raise TypeError(f"{name} is {came}; it must be {wanted}")
+    if not _is_number(value):
+        raise _no_number(name, value, wanted)
+    return None if isinstance(value, Tracer) else float(value)
 
 
-def check_trees(grads: Any, like: Any) -> None:
-    """The gradients have the tree and shapes of `like`: the parameters, or a state of theirs."""
-    ours, theirs = (dict(jax.tree_util.tree_leaves_with_path(tree)) for tree in (grads, like))
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) or (_is_array(value) and np.shape(value) == ())
+
+
+def _no_number(name: str, value: Any, wanted: str) -> Exception:
+    if _is_array(value):
+        return ValueError(f"{name} is an array of shape {np.shape(value)}; it must be {wanted}")
+    return TypeError(f"{name} is {value!r}; it must be {wanted}")
+
+
+def check_trees(grads: Any, like: Any, what: str = "gradient") -> None:
+    """The gradients have the tree and shapes of `like`: the parameters, or a state of theirs.
+
+    what: the name for a leaf of what stands in the place of the gradients.
+    """
+    (leaves, tree), (others, other) = map(jax.tree.flatten, (grads, like))
+    if tree == other and list(map(np.shape, leaves)) == list(map(np.shape, others)):
+        return
+    ours, theirs = (dict(jax.tree_util.tree_leaves_with_path(t)) for t in (grads, like))
     for path in theirs:
         if path not in ours:
             raise ValueError(
-                f"the parameters have a leaf {label(path)} and the gradients have none: "
-                f"give the gradients of all the parameters"
+                f"the parameters have a leaf {label(path)} and the {what}s have none: "
+                f"give the {what}s of all the parameters"
             )
-    for path, gradient in ours.items():
+    for path, leaf in ours.items():
         if path not in theirs:
             raise ValueError(
-                f"the gradients have a leaf {label(path)} and the parameters have none: "
-                f"differentiate with respect to the tree that `init` was given"
+                f"the {what}s have a leaf {label(path)} and the parameters have none: "
+                f"the {what}s must be those of the tree that `init` was given"
             )
-        if np.shape(gradient) != np.shape(theirs[path]):
+        if np.shape(leaf) != np.shape(theirs[path]):
             raise ValueError(
-                f"the gradient {label(path)} has shape {np.shape(gradient)}; it must have its "
+                f"the {what} {label(path)} has shape {np.shape(leaf)}; it must have its "
                 f"parameter's, {np.shape(theirs[path])}"
             )
-    if jax.tree.structure(grads) != jax.tree.structure(like):
-        raise ValueError(
-            f"the gradients are the tree {jax.tree.structure(grads)}; they must be the tree of "
-            f"the parameters, {jax.tree.structure(like)}"
+    raise ValueError(
+        f"the {what}s are the tree {tree}; they must be the tree of the parameters, {other}"
+    )
+
+
+def check_state(state: Any, kind: type) -> None:
+    """The state is one that this optimiser makes."""
+    if not isinstance(state, kind):
+        raise TypeError(
+            f"the state is a {type(state).__name__}; it must be the {kind.__name__} that `init`, "
+            f"or the last `update`, of this optimiser returned"
         )
+
+
+def check_floating(tree: Any, what: str) -> None:
+    """Integers would round every update to zero."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        dtype = leaf.dtype if _is_array(leaf) else jnp.result_type(leaf)
+        if not jnp.issubdtype(dtype, jnp.inexact):
+            raise TypeError(
+                f"the {what} {label(path)} is {dtype}; it must be of floating-point numbers"
+            )
 
 
 def check_params(optimizer: str, grads: Any, params: Any) -> None:

@@ -11,6 +11,7 @@ from handgrad.manual.optimizers.core import (
     check_decay,
     check_params,
     check_rate,
+    check_state,
     check_trees,
     each,
     increment,
@@ -50,6 +51,7 @@ def sgd(learning_rate: Rate) -> GradientTransformation:
         return CountState(zero_count())
 
     def update(grads, state, params=None):
+        check_state(state, CountState)
         if params is not None:
             check_trees(grads, params)
         eta = value_at(learning_rate, state.step)
@@ -103,6 +105,7 @@ def _heavy_ball(learning_rate, decay, rate_inside, direction) -> GradientTransfo
         return TraceState(zero_count(), zeros_like(params))
 
     def update(grads, state, params=None):
+        check_state(state, TraceState)
         check_trees(grads, state.trace)
         eta = value_at(learning_rate, state.step)
 
@@ -144,7 +147,9 @@ def sgdw(
         return TraceState(zero_count(), zeros_like(params))
 
     def update(grads, state, params=None):
+        check_state(state, TraceState)
         check_params("sgdw", grads, params)
+        check_trees(grads, state.trace)
         eta = value_at(learning_rate, state.step)
         lam = value_at(weight_decay, state.step)
 
@@ -179,6 +184,7 @@ def proximal_sgd(learning_rate: Rate, l1: float) -> GradientTransformation:
         return CountState(zero_count())
 
     def update(grads, state, params=None):
+        check_state(state, CountState)
         check_params("proximal_sgd", grads, params)
         eta = value_at(learning_rate, state.step)
 

@@ -10,10 +10,13 @@ from handgrad.manual.optimizers.core import (
     GradientTransformation,
     Rate,
     check_decay,
+    check_floating,
     check_not_negative,
     check_params,
     check_positive,
     check_rate,
+    check_state,
+    check_trees,
     each,
     increment,
     one_minus_power,
@@ -69,7 +72,9 @@ def lamb(
         return LambState(zero_count(), zeros_like(params), zeros_like(params))
 
     def update(grads, state, params=None):
+        check_state(state, LambState)
         check_params("lamb", grads, params)
+        check_trees(grads, state.mu)
         count = increment(state.step)
         eta = value_at(learning_rate, state.step)
         lam = value_at(weight_decay, state.step)
@@ -118,7 +123,8 @@ def adafactor(
         `relative_step_schedule()`.
     min_dim_size_to_factor: a leaf is factored where its second longest axis is at least as long:
         128 as optax; the paper factors every matrix (2).
-    decay_rate, decay_offset: the power 0.8, and a number taken off t (0 but in fine-tuning).
+    decay_rate, decay_offset: the power 0.8, and a number ≥ 0 taken off t (0 but in fine-tuning,
+        where a state comes with its t); what is left counts as 1 at least.
     multiply_by_parameter_scale, clipping_threshold: the factor max(ε₂, RMS(X)); d = 1.
     momentum: β₁ of a mean of the updates, None as in the paper.
     weight_decay_rate: λ, not multiplied by ρ. eps: ε₁.
@@ -132,7 +138,9 @@ def adafactor(
     if clipping_threshold is not None:
         check_positive(clipping_threshold=clipping_threshold)
     check_positive(decay_rate=decay_rate)
-    check_not_negative(eps=eps)
+    check_not_negative(
+        eps=eps, decay_offset=decay_offset, min_dim_size_to_factor=min_dim_size_to_factor
+    )
 
     def axes(shape):
         """The rows' and the columns' axis (the longest), None where the leaf is not factored."""
@@ -144,11 +152,12 @@ def adafactor(
     def init(params):
         def means(p, which):
             """Zeros of the shape of R (0), C (1) or V (None), or nothing."""
-            both = axes(p.shape)
+            both = axes(jnp.shape(p))
             if (both is None) != (which is None):
                 return None
             return jnp.zeros_like(p) if both is None else jnp.zeros_like(p.sum(both[1 - which]))
 
+        check_floating(params, "parameter")
         rows, columns, full = (
             jax.tree.map(lambda p, which=which: means(p, which), params) for which in (0, 1, None)
         )
@@ -156,11 +165,14 @@ def adafactor(
         return AdafactorState(zero_count(), rows, columns, full, ema)
 
     def update(grads, state, params=None):
+        check_state(state, AdafactorState)
         check_params("adafactor", grads, params)
+        check_trees(state, jax.eval_shape(init, params), "mean")
         count = increment(state.step)
         rho = 1.0 if learning_rate is None else value_at(learning_rate, state.step)
         lam = 0.0 if weight_decay_rate is None else value_at(weight_decay_rate, state.step)
-        new = (real(count) - decay_offset) ** -decay_rate  # 1 − β̂, the weight of this gradient
+        t = jnp.maximum(real(count) - decay_offset, 1)
+        new = t**-decay_rate  # 1 − β̂, the weight of this gradient
 
         def rule(g, R, C, V, ema, p, rho, lam, new):
             square = g * g + eps

@@ -12,6 +12,7 @@ from handgrad.manual.optimizers.core import (
     check_not_negative,
     check_params,
     check_rate,
+    check_state,
     check_trees,
     each,
     increment,
@@ -120,6 +121,7 @@ def _adam(learning_rate, b1, b2, eps, eps_root, weight_decay=None, scale_decay=T
         return AdamState(zero_count(), zeros_like(params), zeros_like(params))
 
     def update(grads, state, params=None):
+        check_state(state, AdamState)
         check_trees(grads, state.mu)
         if weight_decay is None:
             params = None
@@ -182,6 +184,7 @@ def amsgrad(
         return AmsGradState(zero_count(), mu, nu, nu_max)
 
     def update(grads, state, params=None):
+        check_state(state, AmsGradState)
         check_trees(grads, state.mu)
         count = increment(state.step)
         eta = value_at(learning_rate, state.step)
@@ -223,6 +226,7 @@ def adamax(
         return AdamState(zero_count(), zeros_like(params), zeros_like(params))
 
     def update(grads, state, params=None):
+        check_state(state, AdamState)
         check_trees(grads, state.mu)
         count = increment(state.step)
         eta = value_at(learning_rate, state.step)
@@ -281,6 +285,7 @@ def nadam(
         return NAdamState(zero_count(), zeros_like(params), zeros_like(params), jnp.ones((), float))
 
     def update(grads, state, params=None):
+        check_state(state, NAdamState)
         check_trees(grads, state.mu)
         count = increment(state.step)
         eta = value_at(learning_rate, state.step)
@@ -327,6 +332,7 @@ def lion(
         return LionState(zero_count(), zeros_like(params))
 
     def update(grads, state, params=None):
+        check_state(state, LionState)
         check_trees(grads, state.mu)
         if decays:
             check_params("lion (with weight decay)", grads, params)

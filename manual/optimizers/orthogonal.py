@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from handgrad.manual.optimizers.core import (
     GradientTransformation,
@@ -12,6 +13,7 @@ from handgrad.manual.optimizers.core import (
     check_not_negative,
     check_params,
     check_rate,
+    check_state,
     check_trees,
     each,
     increment,
@@ -20,6 +22,7 @@ from handgrad.manual.optimizers.core import (
     zero_count,
     zeros_like,
 )
+from handgrad.manual.shapes import whole
 
 __all__ = ["muon", "orthogonalize"]
 
@@ -74,12 +77,13 @@ def muon(
         weight_decay=weight_decay,
         adam_weight_decay=adam_weight_decay,
     )
-    if len(ns_coeffs) != 3:
-        raise ValueError(f"ns_coeffs has {len(ns_coeffs)} numbers; it must have 3: a, b and c")
+    if consistent_rms is not None:
+        check_not_negative(consistent_rms=consistent_rms)
+    _check_iteration("muon", ns_coeffs, ns_steps)
     decays = weight_decay != 0 or adam_weight_decay != 0
 
     def init(params):
-        nu = jax.tree.map(lambda p: None if p.ndim == 2 else jnp.zeros_like(p), params)
+        nu = jax.tree.map(lambda p: None if jnp.ndim(p) == 2 else jnp.zeros_like(p), params)
         return MuonState(zero_count(), zeros_like(params), nu)
 
     def mixed(b, g, m, now, following):
@@ -88,10 +92,11 @@ def muon(
 
     def factor(fan_in, fan_out):
         if consistent_rms is None:
-            return max(1, fan_out / fan_in) ** 0.5
+            return max(1, fan_out / max(fan_in, 1)) ** 0.5
         return max(fan_in, fan_out) ** 0.5 * consistent_rms
 
     def update(grads, state, params=None):
+        check_state(state, MuonState)
         check_trees(grads, state.mu)
         if decays:
             check_params("muon (with weight decay)", grads, params)
@@ -143,6 +148,7 @@ def orthogonalize(
     """
     if matrix.ndim != 2:
         raise ValueError(f"orthogonalize takes a matrix; it was given shape {matrix.shape}")
+    _check_iteration("orthogonalize", ns_coeffs, ns_steps)
     a, b, c = ns_coeffs
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
@@ -151,3 +157,11 @@ def orthogonalize(
         gram = x @ x.T
         x = a * x + (b * gram + c * (gram @ gram)) @ x
     return x.T if tall else x
+
+
+def _check_iteration(name, ns_coeffs, ns_steps):
+    whole(name, ns_steps=ns_steps, least=0)
+    if not isinstance(ns_coeffs, tuple | list) and np.ndim(ns_coeffs) != 1:
+        raise TypeError(f"{name}: ns_coeffs is {ns_coeffs!r}; it must be three numbers: a, b and c")
+    if len(ns_coeffs) != 3:
+        raise ValueError(f"ns_coeffs has {len(ns_coeffs)} numbers; it must have 3: a, b and c")

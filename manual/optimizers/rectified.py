@@ -11,6 +11,7 @@ from handgrad.manual.optimizers.core import (
     check_decay,
     check_not_negative,
     check_rate,
+    check_state,
     check_trees,
     each,
     increment,
@@ -64,6 +65,7 @@ def radam(
         return RAdamState(zero_count(), zeros_like(params), zeros_like(params))
 
     def update(grads, state, params=None):
+        check_state(state, RAdamState)
         check_trees(grads, state.mu)
         count = increment(state.step)
         eta = value_at(learning_rate, state.step)

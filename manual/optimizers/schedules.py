@@ -1,10 +1,16 @@
 """Learning rates as functions of t, the number of steps already done (0 at the first)."""
 
 import itertools
+from collections.abc import Mapping
 
 import jax.numpy as jnp
 
-from handgrad.manual.optimizers.core import Schedule, check_not_negative, check_positive, check_rate
+from handgrad.manual.optimizers.core import (
+    Schedule,
+    check_not_negative,
+    check_positive,
+    check_rate,
+)
 
 __all__ = [
     "constant_schedule",
@@ -30,6 +36,11 @@ def step_schedule(init_value: float, boundaries_and_scales: dict[int, float]) ->
     init_value: η₀. boundaries_and_scales: {b₁: s₁, b₂: s₂, …}, such as {1000: 0.1, 2000: 0.1}.
     """
     check_rate(init_value=init_value)
+    if not isinstance(boundaries_and_scales, Mapping):
+        raise TypeError(
+            f"boundaries_and_scales is {boundaries_and_scales!r}; it must be a dictionary, "
+            f"{{step: scale}}"
+        )
     for boundary, scale in boundaries_and_scales.items():
         check_not_negative(**{f"the scale at {boundary}": scale})
 
@@ -76,7 +87,7 @@ def cosine_schedule(
     warm-up included.
     """
     check_rate(init_value=init_value, peak_value=peak_value, end_value=end_value)
-    check_not_negative(warmup_steps=warmup_steps)
+    check_not_negative(warmup_steps=warmup_steps, decay_steps=decay_steps)
     if not decay_steps > warmup_steps:
         raise ValueError(
             f"decay_steps is {decay_steps}; it counts the warm-up too, so it must be more than "
@@ -122,6 +133,7 @@ def one_cycle_schedule(
     transition_steps: T. peak_value: η₁, reached at step ⌊pT⌋. pct_start: p. div_factor: D.
     final_div_factor: F. PyTorch's OneCycleLR is the same with its flanks one step shorter.
     """
+    _check_cycle(transition_steps, peak_value, div_factor, final_div_factor, pct_start=pct_start)
     start = peak_value / div_factor
     knots = [
         (0, start),
@@ -143,6 +155,8 @@ def linear_one_cycle_schedule(
 
     pct_final: the part of T at which the rate is back at η₁/D. The rest: as `one_cycle_schedule`.
     """
+    parts = {"pct_start": pct_start, "pct_final": pct_final}
+    _check_cycle(transition_steps, peak_value, div_factor, final_div_factor, **parts)
     start = peak_value / div_factor
     knots = [
         (0, start),
@@ -159,6 +173,14 @@ def relative_step_schedule(largest: float = 1e-2) -> Schedule:
     return lambda t: jnp.minimum(largest, (_real(t) + 1) ** -0.5)
 
 
+def _check_cycle(transition_steps, peak_value, div_factor, final_div_factor, **parts):
+    check_rate(peak_value=peak_value)
+    check_positive(
+        transition_steps=transition_steps, div_factor=div_factor, final_div_factor=final_div_factor
+    )
+    check_not_negative(**parts)
+
+
 def _through(knots, ease) -> Schedule:
     """Through the points (step, rate), each stretch by `ease` from 0 to 1; level afterwards."""
     steps = [step for step, _ in knots]
@@ -167,7 +189,6 @@ def _through(knots, ease) -> Schedule:
             f"the knots of the cycle lie at the steps {steps}; they must increase: give more "
             f"transition_steps, or parts further apart"
         )
-    check_rate(peak_value=knots[1][1], div_factor=knots[0][1], final_div_factor=knots[-1][1])
 
     def schedule(t):
         t = _real(t)

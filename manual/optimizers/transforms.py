@@ -15,6 +15,7 @@ from handgrad.manual.optimizers.core import (
     check_params,
     check_positive,
     check_rate,
+    check_state,
     check_trees,
     each,
     increment,
@@ -83,6 +84,7 @@ def l2_gradient(weight_decay: Rate) -> GradientTransformation:
     check_rate(weight_decay=weight_decay)
 
     def update(grads, state, params=None):
+        check_state(state, DecayState)
         check_params("l2_gradient", grads, params)
         lam = value_at(weight_decay, state.step)
         decayed = each(lambda g, p, lam: g + lam * p, grads, (), params, scalars=(lam,))
@@ -109,6 +111,7 @@ def guard(
         return GuardState(zero_count(), inner.init(params))
 
     def update(grads, state, params=None):
+        check_state(state, GuardState)
         if nonfinite == "pass":
             updates, inner_state = inner.update(grads, state.inner_state, params)
             return updates, GuardState(state.total_notfinite, inner_state)
