@@ -92,7 +92,7 @@ class Run:
 
         `truth`: along its first axis the gradient there, then at inputs half an ulp away.
         `doubtful`: elements, by variable, at which the truth itself has lost its digits, or at
-        which hand and autodiff may differ by right; they are left out.
+        which hand and autodiff may differ by right; they are left out, as are nan and inf.
         """
         hand = self.hand()[-len(self.problem.verified) :]
         autodiff = self._futures[1].result()
@@ -100,9 +100,10 @@ class Run:
         for h, i in zip(hand, self.problem.verified, strict=True):
             a, v, keep = autodiff[i], self.problem.variables[i], ~doubtful[i]
             g, *moved = truth[i]
+            keep &= np.isfinite(g)
             if not keep.all():
                 h, a, g, *moved = (x[keep] for x in (h, a, g, *moved))
-            if not g.size or not np.isfinite(g).all():
+            if not g.size:
                 continue
             inherent = max(_ulps(m, g, a.dtype) for m in moved)
             found.append(

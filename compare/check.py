@@ -5,6 +5,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
+
 from handgrad.compare import devices, fuzz, reproduce
 from handgrad.compare.exact import available
 from handgrad.compare.examination import Examination
@@ -88,19 +90,33 @@ def examine(
     """
     if kind not in ("function", "backward", "gradient"):
         raise ValueError(f"kind is {kind!r}; it must be 'function', 'backward' or 'gradient'")
+    if not hasattr(seed, "__index__") or seed < 0:
+        raise ValueError(f"seed is {seed!r}; it must be a whole number from 0 on")
     digits = None if digits is None else available(digits)
-    device = None if platform is None else devices.first(platform)
     report = Report(name or name_of(candidate), kind, seed)
+    report = _examined(
+        report, candidate, reference, args, kind, argnums, digits=digits, platform=platform
+    )
+    if not search or not report.ok:
+        return report
+    return searched(report, candidate, reference, args, kind=kind, argnums=argnums, digits=digits)
+
+
+def _examined(
+    report: Report, candidate: Callable, reference: Callable, args: tuple, kind: Kind,
+    argnums: Sequence[int] | None, *, digits: int | None, platform: str | None = None,
+    beside: tuple | None = None,
+) -> Report:  # fmt: skip
+    """beside: arguments at which the derivation is right, where these were found by a search."""
+    device = None if platform is None else devices.first(platform)
+    others = None if beside is None else jax.tree.leaves(beside)
     try:
         with warnings.catch_warnings(), devices.on(device):
             warnings.simplefilter("ignore")
             problem = Problem(candidate, reference, args, kind, argnums)
-            report = Examination(problem, report, digits, platform is not None).run()
+            return Examination(problem, report, digits, platform is not None, others).run()
     except Trouble as trouble:
         return _stopped(report, trouble)
-    if not search or not report.ok:
-        return report
-    return searched(report, candidate, reference, args, kind=kind, argnums=argnums, digits=digits)
 
 
 def searched(
@@ -118,10 +134,12 @@ def searched(
     if found.args is not None:
         functions = functions or (reproduce.spelled(candidate), reproduce.spelled(reference))
         code = reproduce.call(kind, functions, found.args, **options)
-        report = examine(
-            candidate, reference, *found.args, kind=kind, name=report.name, digits=digits, **options
-        )
-    return dataclasses.replace(report, search=Search(found.trials, found.shapes, code))
+        report = _examined(
+            Report(report.name, kind, report.seed), candidate, reference, found.args, kind, argnums,
+            digits=digits, beside=args,
+        )  # fmt: skip
+    found_here = Search(found.trials, found.shapes, code, found.kept)
+    return dataclasses.replace(report, search=found_here)
 
 
 def _raise(report: Report) -> Report:

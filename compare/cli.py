@@ -110,7 +110,7 @@ def _add_check(commands: Any) -> None:
     check.add_argument("--json", metavar="FILE", help="write every report to FILE, as JSON")
     check.add_argument("--junit", metavar="FILE", help="write the results to FILE, as JUnit XML")
     check.add_argument(
-        "-j", "--jobs", type=_natural, default=min(2, os.cpu_count() or 1), metavar="N",
+        "-j", "--jobs", type=_whole, default=min(2, os.cpu_count() or 1), metavar="N",
         help="worker processes (default %(default)s)",
     )  # fmt: skip
     check.add_argument(
@@ -183,7 +183,8 @@ def _add_figures(commands: Any) -> None:
         "figures",
         help="run the experiments of the source documents, and save their pictures",
         description="Run the experiments that the source documents describe, and save a picture of "
-        "each as DIR/NAME.png. Needs matplotlib: pip install 'handgrad[plots]'.",
+        "each as DIR/NAME.png. Needs matplotlib, and scikit-learn for its handwritten digits: "
+        "pip install 'handgrad[examples]'.",
     )
     figures.add_argument("directory", metavar="DIR", help="where to; made if it does not exist")
     figures.add_argument("--seed", type=_natural, default=0, metavar="N", help="(default 0)")
@@ -210,6 +211,7 @@ def _add_lower(commands: Any) -> None:
         "why not, its custom calls, and the bytes of StableHLO of the one module for them all.",
         epilog="exit code: 0 everything lowers, 1 something does not, 2 wrong usage",
     )
+    lower.add_argument("names", nargs="*", help=argparse.SUPPRESS)  # to be told of -k
     lower.add_argument(
         "--platform", default="tpu,cuda,rocm,cpu", metavar="NAMES",
         help="with commas between (default %(default)s)",
@@ -255,6 +257,12 @@ class _Version(argparse.Action):
 def _natural(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
     return int(text)
 
 
@@ -335,7 +343,7 @@ def _pool(options: argparse.Namespace) -> "Pool":
     memory = options.memory and int(options.memory * 1e9)
     if memory is None and (whole := workers.memory_of_machine()) is not None:
         memory = int(0.9 * whole)
-    return workers.Pool(options.jobs or 1, options.timeout, memory, suite.prepare)
+    return workers.Pool(options.jobs, options.timeout, memory, suite.prepare)
 
 
 def _examine(
@@ -421,8 +429,18 @@ def _writable(path: str) -> None:
     folder = pathlib.Path(path).absolute().parent
     if not folder.is_dir():
         raise Mistake(f"{path} cannot be written, since the folder {folder} does not exist")
-    if pathlib.Path(path).is_dir():
+    file = pathlib.Path(path)
+    if file.is_dir():
         raise Mistake(f"{path} cannot be written, since it is a folder; give the name of a file")
+    new = not file.exists()
+    if not new and not file.is_file():  # a pipe, which is opened once
+        return
+    try:
+        file.open("a").close()
+    except OSError as error:
+        raise Mistake(f"{path} cannot be written: {error.strerror}") from None
+    if new:
+        file.unlink()
 
 
 # --- the other commands --------------------------------------------------------------------------
@@ -501,7 +519,14 @@ def _fuzz(options: argparse.Namespace) -> int:
                 )  # fmt: skip
             ok = ok and report.ok
             mark = "✓" if report.search and report.search.trials else "!"  # no time was left
-            out.print(f"{mark} {target.id}: {report.search}" if report.ok else str(report))
+            if report.ok:
+                out.print(f"{mark} {target.id}: {report.search}")
+            else:
+                out.print(str(report))
+                if report.search is None:  # it fails at the samples: there is nothing to search for
+                    selecting = [target.id] if "::" in target.id else ["-k", target.id]
+                    words = ["handgrad", "check", *selecting, "--seed", str(options.seed)]
+                    out.print(f"  reproduce: {shlex.join(words)}")
     return RIGHT if ok else WRONG
 
 
@@ -534,6 +559,11 @@ def _errata(options: argparse.Namespace) -> int:
 def _lower(options: argparse.Namespace) -> int:
     from handgrad.compare import console, lower
 
+    if options.names:
+        pattern = shlex.quote(options.names[0])
+        raise Mistake(
+            f"lower takes no names; for what has that in its name: handgrad lower -k {pattern}"
+        )
     begin = time.monotonic()
     platforms = lower.platforms_of(options.platform)
     rows = lower.rows(options.pattern, options.every_case)

@@ -3,6 +3,8 @@
 import io
 import re
 import sys
+import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -42,6 +44,7 @@ __all__ = [
 
 Results = Mapping[Item, Verdict]
 ENDLESS = 10_000  # the width of a pipe: whoever reads there wraps for himself
+EVERY = 30.0  # seconds between two lines on the progress where there is no bar
 BESIDE = 200  # the width up to which two pieces of code stand side by side
 WORDS = {
     "right": "right",
@@ -81,12 +84,16 @@ class _Trimmed:
 
 
 class Bar:
-    """A progress bar on stderr while that is a terminal: what is running, what is done."""
+    """What is running, what is done: a bar on stderr; where that is no terminal, a line at times.
+
+    A log shows then how far a run had come that was stopped, and what was not right until then.
+    """
 
     def __init__(self, total: int):
         console = output(stderr=True)
         self._running: dict[str, None] = {}
-        self._failed = 0
+        self._failed: list[str] = []
+        self._over = threading.Event()
         self._progress = Progress(
             BarColumn(30),
             MofNCompleteColumn(),
@@ -100,10 +107,26 @@ class Bar:
 
     def __enter__(self) -> "Bar":
         self._progress.start()
+        if self._progress.disable:
+            self._lines = threading.Thread(target=self._tell, daemon=True)
+            self._lines.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
+        if self._progress.disable:
+            self._over.set()
+            self._lines.join()
+
+    def _tell(self) -> None:
+        begin = time.monotonic()
+        while not self._over.wait(EVERY):
+            task = self._progress.tasks[0]
+            seconds = f"{time.monotonic() - begin:.0f} s"
+            done = f"{task.completed:.0f} of {task.total:.0f} done in {seconds}"
+            failed = [f"not right: {', '.join(self._failed)}"] * bool(self._failed)
+            running = [f"at {', '.join(self._running)}"] * bool(self._running)
+            print("handgrad:", " · ".join([done, *failed, *running]), file=sys.stderr, flush=True)
 
     def begin(self, name: str) -> None:
         self._running[name] = None
@@ -111,7 +134,7 @@ class Bar:
 
     def end(self, name: str, ok: bool) -> None:
         self._running.pop(name, None)
-        self._failed += not ok
+        self._failed += [name] * (not ok)
         self._show(1)
 
     def step(self, name: str, done: int, total: int) -> None:
@@ -125,7 +148,7 @@ class Bar:
         self._show(steps)
 
     def _show(self, steps: int) -> None:
-        failed = [f"{self._failed} not right"] * (self._failed > 0)
+        failed = [f"{len(self._failed)} not right"] * bool(self._failed)
         text = " · ".join([*failed, *self._running])
         self._progress.update(self._task, description=text, advance=steps)
 

@@ -387,6 +387,12 @@ def shape_mismatch(hand: np.ndarray, truth: np.ndarray) -> str:
         for keep in (False, True):
             if close(hand.sum(axes, keepdims=keep)):
                 return f": sum it over {_axes(axes)} (the argument was broadcast along it)"
+    for axes in itertools.combinations(range(truth.ndim), max(truth.ndim - hand.ndim, 0)):
+        column = np.expand_dims(hand, axes)
+        lost = [k for k, n in enumerate(column.shape[: truth.ndim]) if n == 1 < truth.shape[k]]
+        wide = np.tile(column, [truth.shape[k] if k in lost else 1 for k in range(column.ndim)])
+        if lost and close(wide):
+            return f": broadcast it along {_axes(lost)} (the argument was added up along it)"
     if hand.ndim == truth.ndim:
         for order in itertools.permutations(range(hand.ndim)):
             if hand.ndim <= 4 and close(hand.transpose(order)):

@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -13,18 +13,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from handgrad.compare import exact, judge, witness
+from handgrad.compare import exact, inputs, judge, witness
 from handgrad.compare.accuracy import Run
 from handgrad.compare.diagnose import shape_mismatch
 from handgrad.compare.explain import explain
-from handgrad.compare.interpret import Program
+from handgrad.compare.interpret import Program, walk
 from handgrad.compare.judge import Comparison, Rows
 from handgrad.compare.laboratory import laboratory
 from handgrad.compare.problem import Problem, Row, Trouble, name_of
-from handgrad.compare.report import Accuracy, Quantity, Report
+from handgrad.compare.report import Accuracy, Diagnosis, Quantity, Report
 
 _TRACED: collections.OrderedDict[Any, tuple[Row, tuple[int, ...]]] = collections.OrderedDict()
 _KEPT = 64
+# primitives of functions that bring a derivative of their own
+OWN = ("custom_vjp", "custom_jvp", "custom_transpose", "linear_call")
 
 
 class Examination:
@@ -34,11 +36,13 @@ class Examination:
 
     def __init__(
         self, problem: Problem, report: Report, digits: int | None = None,
-        both_precisions: bool = False,
+        both_precisions: bool = False, beside: Sequence[Any] | None = None,
     ):  # fmt: skip
         self.problem, self.report, self.seed = problem, report, report.seed
         self.digits, self.both_precisions = digits, both_precisions
+        self.beside = beside  # other arguments at which it is right, of any sizes, as leaves
         self.remarks: list[str] = []
+        self.redrawn = False  # the run draws other random numbers than the laboratory
         self.what = name_of(problem.candidate)
 
     def run(self) -> Report:
@@ -148,6 +152,7 @@ class Examination:
         if self.candidate.untraceable is not None:
             return None
         p = self.problem
+        self.redrawn = self._draws_otherwise()
         structure = (p.kind, p.tree, tuple(p.verified), tuple(v.path for v in p.variables))
         keys = [
             (side, id(function), structure, row.fingerprint, precision)
@@ -216,7 +221,7 @@ class Examination:
             *self._output_names(n_out if is_function else 0),
             *(p.variables[i].path for i in p.verified),
         ]
-        c = judge.compare(p, self.candidate, self.reference, rows, paths, pick, self.seed)
+        c = self._judged(rows, paths, pick)
         evident = not c.ok  # in float64
         exactly = exactness = None
         if self.digits is not None:
@@ -230,6 +235,7 @@ class Examination:
             self._outer_gradient(c)
             self.candidate.composes = c.ok and len(self.remarks) == before
         quantities = self._verdicts(c)
+        self._not_finite(c)
         if exactly is not None:
             quantities, exactness = exactly.conclude(quantities)
         accuracy, default_accuracy = self._accuracy([run, by_default], c)
@@ -247,9 +253,60 @@ class Examination:
             exactness=exactness,
         )
         if not report.ok and evident and self.explains:
-            diagnoses = explain(p, self.candidate, self.reference, c, split)
-            report = dataclasses.replace(report, diagnoses=tuple(diagnoses))
+            report = dataclasses.replace(report, diagnoses=tuple(self._explained(c, report, pick)))
         return report
+
+    def _explained(self, c: Comparison, report: Report, pick: list[int]) -> list[Diagnosis]:
+        bad = [q for q in (*report.outputs, *report.gradients) if not q.ok]
+        if all(q.together is not None for q in bad):  # a factor would do for so many ties only
+            return [
+                Diagnosis(
+                    "tie",
+                    q.path,
+                    f"the gradient of {q.path} is wrong where its elements tie: what they get has "
+                    "to add up to the derivative along all of them; share dy among them",
+                )
+                for q in bad
+            ]
+        more = None if self.beside is None else self._beside(c, self.beside, pick)
+        split = len(report.outputs)
+        found = explain(self.problem, self.candidate, self.reference, more or c, split)
+        known = self.beside is None or more is not None
+        return [d for d in found if known or d.kind != "mend"]
+
+    def _beside(self, c: Comparison, beside: Sequence, pick: list[int]) -> Comparison | None:
+        """The wrong row and two like `beside`: what mends the one has to hold there too."""
+        p = self.problem
+        wrong = [w.reshape(len(c.rows), -1).any(1) for w in c.wrong]
+        at = int(np.argmax(np.logical_or.reduce(wrong)))
+        rng = witness.seeded(self.seed, "beside")
+        columns = [[column[at]] for column in c.rows.columns]
+        like = [beside[place] for place in p._places]
+        for k in range(8):
+            for column, leaf in zip(columns, like, strict=False):
+                column.append(inputs.taken(leaf, column[0], k, rng))
+            for column in columns[len(like) :]:
+                dy = column[0]
+                column.append(dy if p.kind == "gradient" else judge.gaussian(rng, dy))
+        rows = Rows([np.stack(x) for x in columns], [c.rows.labels[at]] * 9, [0] + [1] * 8)
+        more = self._judged(rows, c.paths, pick)
+        if len(more.rows) < 3:
+            return None
+        size = np.max([np.abs(g).reshape(len(g), -1).max(1, initial=0) for g in more.truth], 0)
+        low, *_, high = [*np.argsort(size[1:]) + 1]
+        which = np.unique([0, low, high])
+        more.rows = more.rows.keep(np.isin(np.arange(len(more.rows)), which))
+        for name in ("hand", "truth", "noise", "wrong", "lost", "everything"):
+            setattr(more, name, [x[which] for x in getattr(more, name)])
+        for w, was in zip(more.wrong, c.wrong, strict=True):
+            w[0] = was[at]
+            w[1:] |= was[at].any()
+        return more
+
+    def _judged(self, rows: Rows, paths: list[str], pick: list[int]) -> Comparison:
+        return judge.compare(
+            self.problem, self.candidate, self.reference, rows, paths, pick, self.seed
+        )
 
     @staticmethod
     def _output_names(n: int) -> list[str]:
@@ -258,12 +315,16 @@ class Examination:
     def _plain_value(self, c: Comparison) -> None:
         """A custom_vjp holds its forward twice; grad uses one of them, a plain call the other."""
         p = self.problem
-        outputs = c.wrong[: -len(p.verified)]
-        if self.candidate.untraceable is not None or any(w.any() for w in outputs) or not outputs:
+        if self.candidate.untraceable is not None or p.kind != "function":
             return
         row = [col[0] for col in c.rows.columns[: len(p.variables)]]
         candidate = self.candidate
         candidate.plain = candidate.plain or Program(p.candidate_forward, *row, widened=p.widened)
+        if not any(e.primitive.name.startswith(OWN) for e in candidate.plain.equations()):
+            self.remarks.append(
+                f"no derivative by hand (custom_vjp, custom_jvp) was found in {self.what}: "
+                "autodiff of it was compared with autodiff of the reference"
+            )
         for y, h, noise, path in zip(candidate.plain(*row), c.hand, c.noise, c.paths, strict=False):
             scale = np.abs(h[0]).max(initial=0)
             if judge.differs(y, h[0], noise[0] + 1e3 * witness.EPS * scale).any():
@@ -353,12 +414,40 @@ class Examination:
             )
         return quantities
 
+    def _not_finite(self, c: Comparison) -> None:
+        """Where both gradients are nan or inf alike, nothing was verified."""
+        p = self.problem
+        offset = len(c.paths) - len(p.verified)
+        both = [
+            ~np.isfinite(h) & ~np.isfinite(g)
+            for h, g in zip(c.hand[offset:], c.truth[offset:], strict=True)
+        ]
+        if c.ok and any(b.size for b in both) and all(b.all() for b in both):
+            raise Trouble(
+                "by hand and by autodiff every gradient is nan or inf in every element, at your "
+                "inputs and near them: give inputs at which the gradient is finite"
+            )
+        for b, g, path in zip(both, c.truth[offset:], c.paths[offset:], strict=True):
+            if n := int(b[0].sum()):
+                what = "nan" if np.isnan(g[0][b[0]]).all() else "inf"
+                what = what if what == "nan" or np.isinf(g[0][b[0]]).all() else "nan or inf"
+                self.remarks.append(
+                    f"at your inputs the gradient of {path}, by hand and by autodiff, is {what} in "
+                    f"{n} of {b[0].size} elements: nothing was verified there"
+                )
+
     def _accuracy(self, runs: list[Run | None], c: Comparison) -> list[list[Accuracy]]:
         """Of each run, against the same truth.
 
         Where digits seem lost, the errors are the medians there and at four inputs nearby: what
         one input makes by chance is neither called lost nor found again.
         """
+        if any(runs) and self.redrawn:
+            self.remarks.append(
+                "random numbers differ between dtypes: accuracy not measured; give the draw its "
+                "dtype, or pass the numbers as an argument"
+            )
+            return [[] for _ in runs]
         found = self._errors(runs, c)
         if self.problem.large or all(a.ok for of_run in found for a in of_run):
             return found
@@ -368,6 +457,19 @@ class Examination:
             [self._typical(a, [b for others in near for b in others[k]]) for a in of_run]
             for k, of_run in enumerate(found)
         ]
+
+    def _draws_otherwise(self) -> bool:
+        """Whether in the run's dtypes other random bits are drawn than in float64."""
+        wide = {side: _draws(side.single.jaxpr) for side in (self.reference, self.candidate)}
+        if not any(wide.values()):
+            return False
+        p = self.problem
+        dys = [jnp.zeros(s, d) for s, d in zip(p.cotangent_shapes, p.cotangent_dtypes, strict=True)]
+        values = [*p.run_values, *dys]
+        rows = (p.reference_row, self.reference), (p.candidate_row, self.candidate)
+        with contextlib.suppress(Exception):  # the run will raise it
+            return any(_draws(jax.make_jaxpr(f)(*values)) != wide[side] for f, side in rows)
+        return False
 
     @staticmethod
     def _typical(a: Accuracy, nearby: list[Accuracy]) -> Accuracy:
@@ -406,14 +508,15 @@ class Examination:
         for q in quantities[-len(self.problem.verified) :]:
             if q.vacuous and q.size:
                 self.remarks.append(
-                    f"nothing was verified for {q.path}: at these inputs its gradient is zero "
-                    "everywhere, or lost in rounding"
+                    f"nothing was verified for {q.path}: at these inputs its gradient is zero, nan "
+                    "or inf everywhere, or lost in rounding"
                 )
             if not q.size:
                 self.remarks.append(f"nothing was verified for {q.path}: it has no elements")
         if c.lost_by:
+            found = "right derivation, digits lost here: some" if c.ok else "some other"
             self.remarks.append(
-                "right derivation, digits lost here: some elements differ by up to "
+                f"{found} elements differ by up to "
                 f"{c.lost_by:.0e} of themselves, which rounding amplified by cancellation explains"
             )
         if c.wrong and not c.ok and not any(w[0].any() for w in c.wrong):
@@ -425,6 +528,16 @@ class Examination:
             self.remarks.append(
                 f"it agrees at your inputs with a random cotangent, and fails at: {at}"
             )
+
+
+def _draws(jaxpr: core.ClosedJaxpr) -> set[tuple]:
+    """How many random bits, and of which widths, are drawn."""
+    return {
+        (str(v.aval), eqn.params.get("bit_width"))
+        for eqn in walk(jaxpr.jaxpr)
+        if eqn.primitive.name in ("random_bits", "threefry2x32", "rng_bit_generator")
+        for v in eqn.outvars
+    }
 
 
 def fingerprint(jaxpr: core.ClosedJaxpr) -> tuple:

@@ -40,6 +40,7 @@ class Found:
     trials: int  # inputs tried, until the first that fails
     shapes: int
     args: tuple | None = None
+    kept: tuple[str, ...] = ()  # what was not tried, though the reference is defined there
 
 
 def search(
@@ -88,7 +89,7 @@ class _Search:
             for k in failing:
                 if self._fails(samples[k]):
                     return Found(done - n + k + 1, len(shapes), self._smallest(samples[k]))
-        return Found(done, len(shapes))
+        return Found(done, len(shapes), kept=self._kept() if done else ())
 
     def _samples(self, sizes: inputs.Sizes, n: int) -> list[list[Any]]:
         """Samples of one shape; what is no variable (labels, masks) is the same in all of them."""
@@ -113,13 +114,20 @@ class _Search:
 
     def _failing(self, samples: list[list[Any]]) -> list[int] | None:
         """Some of the samples that differ at a glance; None where the functions take none."""
+        found = self._glanced(samples)
+        if found is None:
+            return None
+        _, found = found
+        return found if len(found) <= CONFIRMED else [found[i] for i in _evenly(len(found))]
+
+    def _glanced(self, samples: list[list[Any]]) -> tuple[list[int], list[int]] | None:
+        """The samples at which the reference is finite, and those that differ; as `_failing`."""
         try:
             problem = self._problem(samples[0])
             values = [self._problem(sample).values() for sample in samples]
-            found = _Glance(problem, Report("", self.kind, self.seed)).differing(values)
+            return _Glance(problem, Report("", self.kind, self.seed)).differing(values)
         except Trouble:
             return None
-        return found if len(found) <= CONFIRMED else [found[i] for i in _evenly(len(found))]
 
     def _fails(self, leaves: Sequence[Any]) -> bool:
         """Whether it is wrong here, and by more than a convention at a point.
@@ -153,6 +161,34 @@ class _Search:
         exactness = report.exactness
         lost = exactness is not None and any(a.inaccurate for a in exactness.agreements)
         return lost or _wrong_itself(report)
+
+    # --- what was left out ---
+
+    def _kept(self) -> tuple[str, ...]:
+        """Arguments that were kept positive, say, though the reference is finite elsewhere.
+
+        That the inputs are positive may be chance or a condition of the derivation: no alarm.
+        """
+        try:
+            problem = self._problem(self.leaves)
+        except Trouble:
+            return ()
+        said = []
+        for i, variable in zip(problem._places, problem.variables, strict=True):
+            domain = self.domains[i]
+            x = np.asarray(self.leaves[i])
+            first = np.arange(x.size).reshape(x.shape) == 0
+            samples = [
+                inputs.replaced(self.leaves, i, np.where(first, v, x)) for v in domain.others
+            ]
+            glanced = self._glanced(samples) if samples else None
+            if glanced is None or not glanced[0]:
+                continue
+            fails = [domain.others[k] for k in glanced[1] if self._fails(samples[k])]
+            where = f" (it fails where an element is {fails[0]:g})" if fails else ""
+            kept = {"unit interval": "between 0 and 1"}.get(domain.kind, domain.kind)
+            said.append(f"{variable.path} was kept {kept}, as your inputs are{where}")
+        return tuple(said)
 
     # --- smaller ---
 
@@ -188,7 +224,8 @@ class _Search:
 class _Glance(Examination):
     """Many samples, one cotangent each."""
 
-    def differing(self, samples: Sequence[list[np.ndarray]]) -> list[int]:
+    def differing(self, samples: Sequence[list[np.ndarray]]) -> tuple[list[int], list[int]]:
+        """The samples at which the reference is finite, and those of them that differ."""
         p, rng = self.problem, witness.seeded(self.seed, "glance")
         cotangents = [
             np.zeros(s, complex if jnp.issubdtype(d, np.complexfloating) else float)
@@ -199,7 +236,7 @@ class _Glance(Examination):
             np.stack(column)
             for column in zip(
                 *(
-                    [*s, *(np.ones(()) if one else judge._gaussian(rng, c) for c in cotangents)]
+                    [*s, *(np.ones(()) if one else judge.gaussian(rng, c) for c in cotangents)]
                     for s in samples
                 ),
                 strict=True,
@@ -213,7 +250,7 @@ class _Glance(Examination):
             finite = [np.isfinite(t).reshape(len(samples), -1).all(1) for t in truth]
             known = np.flatnonzero(np.logical_and.reduce(finite))
             if not known.size:
-                return []
+                return [], []
             rows = Rows([c[known] for c in columns], [""] * len(known), [1] * len(known))
             self._shapes(rows)
             n = len(p.cotangent_shapes)
@@ -222,19 +259,26 @@ class _Glance(Examination):
                 p, self.candidate, self.reference, rows, [""] * len(pick), pick, self.seed
             )
         differ = np.logical_or.reduce([w.reshape(len(known), -1).any(1) for w in c.wrong])
-        return known[differ].tolist()
+        return known.tolist(), known[differ].tolist()
 
 
 def _wrong_itself(report: Report) -> bool:
+    """Where the numerical derivative sides with neither, nobody knows who is right."""
     return any(
-        not q.ok and q.where.partition(",")[0] == OWN for q in (*report.outputs, *report.gradients)
+        not q.ok and q.where.partition(",")[0] == OWN and q.siding != "neither"
+        for q in (*report.outputs, *report.gradients)
     )
 
 
 class _Brief(Examination):
-    """The verdict alone: no run in the user's dtype, no explanation."""
+    """The verdict alone, in doubt for the derivation: no run in its dtype, no explanation."""
 
     explains = False
+
+    def _judged(self, rows: Rows, paths: list[str], pick: list[int]) -> judge.Comparison:
+        c = super()._judged(rows, paths, pick)
+        judge.doubt(c, self.problem, self.reference, pick, self.seed)
+        return c
 
     def _start(self, cotangents: list, precision: str | None = None) -> None:
         return None

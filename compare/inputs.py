@@ -24,6 +24,7 @@ __all__ = [
     "shrunk",
     "simpler",
     "smaller",
+    "taken",
     "tamed",
 ]
 
@@ -81,6 +82,13 @@ class Domain:
                 return value in (-1, 1)
             case _:
                 return False
+
+    @property
+    def others(self) -> tuple[float, ...]:
+        """Entries that it may owe to chance to have none of, the simplest first."""
+        if self.kind not in ("positive", "negative", "unit interval"):
+            return ()
+        return tuple(v for v in (0.0, 1.0, -1.0, 2.0) if not self.allows(v))
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Another array of this kind."""
@@ -167,6 +175,14 @@ def _anything(rng: np.random.Generator, normal: np.ndarray) -> np.ndarray:
             one = np.zeros(normal.size)
             one[rng.integers(one.size)] = rng.choice(SPECIAL)
             return one.reshape(shape)
+
+
+def taken(leaf: Any, like: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
+    """Numbers of an argument, from its k-th on, in another shape; or others of its kind."""
+    domain = Domain.of(leaf)
+    if domain.kind in BY_ELEMENT:
+        return np.resize(np.roll(np.asarray(leaf, like.dtype).ravel(), -k), like.shape)
+    return like if domain.kind == "fixed" else domain.draw(rng, like.shape).astype(like.dtype)
 
 
 def nudged(leaves: Sequence[Any], domains: Sequence[Domain], rng: np.random.Generator) -> list[Any]:
@@ -280,11 +296,11 @@ def simpler(leaves: Sequence[Any], domains: Sequence[Domain]) -> Iterator[list[A
     for value, i in itertools.product((0.0, 1.0), places):
         x = np.asarray(leaves[i])
         if domains[i].allows(value) and (x != value).any() and (x.all() or not value):
-            yield _replaced(leaves, i, np.full(x.shape, value))
+            yield replaced(leaves, i, np.full(x.shape, value))
     for i in places:  # all but one entry
         x = np.asarray(leaves[i])
         for flat in np.flatnonzero(x)[:50] if domains[i].allows(0.0) and (x != 0).sum() > 1 else ():
-            yield _replaced(leaves, i, np.where(np.arange(x.size).reshape(x.shape) == flat, x, 0.0))
+            yield replaced(leaves, i, np.where(np.arange(x.size).reshape(x.shape) == flat, x, 0.0))
     for i in places:
         x = np.asarray(leaves[i])
         for flat in range(min(x.size, 100)):
@@ -293,7 +309,7 @@ def simpler(leaves: Sequence[Any], domains: Sequence[Domain]) -> Iterator[list[A
                 if domains[i].allows(value) and value != old:
                     y = x.copy()
                     y.flat[flat] = value
-                    yield _replaced(leaves, i, y)
+                    yield replaced(leaves, i, y)
 
 
 def _simpler(x: float) -> list[float]:
@@ -311,7 +327,7 @@ def _simpler(x: float) -> list[float]:
     ]
 
 
-def _replaced(leaves: Sequence[Any], i: int, value: np.ndarray) -> list[Any]:
+def replaced(leaves: Sequence[Any], i: int, value: np.ndarray) -> list[Any]:
     return [*leaves[:i], cast(value, leaves[i]), *leaves[i + 1 :]]
 
 

@@ -71,7 +71,7 @@ def _cotangents(problem: Problem, seed: int, everything: bool) -> list[tuple[str
     ]
 
     def random() -> list[np.ndarray]:
-        return [_gaussian(rng, kind) for kind in kinds]
+        return [gaussian(rng, kind) for kind in kinds]
 
     found = [("a random cotangent", random())]
     if not problem.large:
@@ -225,6 +225,42 @@ def _second_look(
         c.noise[k][which] = np.maximum(c.noise[k][which], f)
 
 
+def doubt(c: Comparison, problem: Problem, reference: Row, pick: list[int], seed: int) -> None:
+    """Call nothing wrong where autodiff is too uncertain to be a witness against a derivation.
+
+    For inputs that nobody chose. At a pole, such as a singular matrix of which rounding has left a
+    pivot, autodiff is noise of its own size, and the derivation may be infinite. Beside large
+    numbers small ones have an error of the large ones' last place.
+    """
+    if c.ok:
+        return
+    columns, truth, samples = c.rows.columns, c.everything, np.array(c.rows.samples)
+    rng = witness.seeded(seed, "doubt")
+    least = 1e-6 * _scale(columns[len(problem.variables) :]).max()
+
+    def largest(x: np.ndarray) -> np.ndarray:
+        with np.errstate(all="ignore"):
+            x = np.nan_to_num(np.abs(x), nan=np.inf)
+        return x.max(0).reshape(len(samples), -1).max(1, initial=0)
+
+    def apart(x: np.ndarray, _: np.ndarray) -> np.ndarray:  # equal numbers no longer equal
+        return x * (1 + 1e-12 * rng.standard_normal(x.shape))
+
+    moved = witness.shaken(reference, columns, rng, 8, rounding=False)
+    beside = witness.shaken(reference, columns, rng, 2, move=apart)
+    pole = np.zeros(len(samples), bool)
+    for t, m, b in zip(truth, moved, beside, strict=True):
+        size = largest(t[None])
+        noisy = (largest(m - t) > 0.1 * size) | (largest(b) < 0.01 * size)
+        pole |= noisy & (size > least)
+    pole = np.isin(samples, samples[pole])
+    shifted = witness.shaken(reference, columns, rng, 8, move=witness.shift)
+    for k, i in enumerate(pick):
+        noise = SECOND * witness.spread(shifted[i], truth[i]).max(0)
+        far = differs(c.hand[k], truth[i], noise)
+        c.wrong[k] &= far & ~_column(pole, far)
+
+
 # --- what the numbers say ------------------------------------------------------------------------
 
 
@@ -238,6 +274,8 @@ class Numbers:
     left: np.ndarray
     right: np.ndarray
     error: float
+    # by hand, autodiff, numerically: the derivative along all tied elements at once
+    together: tuple[float, float, float] | None = None
 
     def pick(self, of: np.ndarray) -> np.ndarray:
         """The elements asked about, out of an array with one leading axis for the rows."""
@@ -320,8 +358,12 @@ def settle(
         kink = numbers.kink(*flat)
         sides = numbers.sides(*flat)
     if kink.all():
-        if _splits(c, problem, numerical, k, variable, np.unique(numbers.row)[:16]):
-            return 0, "autodiff"
+        which = np.unique(numbers.row)[:16]
+        numbers.together = _together(c, problem, numerical, k, variable, which)
+        if numbers.together is not None:
+            hand_sum, truth_sum, number = numbers.together
+            closer = abs(truth_sum - number) < abs(hand_sum - number)
+            return 0, "autodiff" if closer else "neither"
         elements = int(c.wrong[k].any(0).sum())
         c.forgive(k)
         return elements, ""
@@ -335,9 +377,9 @@ def settle(
     return 0, "neither"
 
 
-def _splits(
+def _together(
     c: Comparison, problem: Problem, numerical: Numerical, k: int, variable: int, which: np.ndarray
-) -> bool:
+) -> tuple[float, float, float] | None:
     """Whether hand is wrong in sum over the kinks, each alone being within the subdifferential.
 
     Moving all tied maxima together is smooth: there the derivative is one number, which a
@@ -352,13 +394,20 @@ def _splits(
         _against(columns[n:], numerical.one_sided(columns[:n], directions, side)[0])
         for side in (1, -1)
     )
-    hand = np.where(together, c.hand[k][which], 0).reshape(len(which), -1)
+    hand, truth = (
+        np.where(together, x[k][which], 0).reshape(len(which), -1) for x in (c.hand, c.truth)
+    )
     scale = np.maximum(np.abs(hand).sum(1), np.abs(right))
     smooth = np.abs(right - left) <= 1e-5 * scale
-    return bool((smooth & (np.abs(hand.sum(1) - right) > 1e-3 * scale)).any())
+    wrong = smooth & (np.abs(hand.sum(1) - right) > 1e-3 * scale)
+    if not wrong.any():
+        return None
+    sums = hand.sum(1), truth.sum(1), right
+    hand_sum, truth_sum, number = (float(np.real(s[np.argmax(wrong)])) for s in sums)
+    return hand_sum, truth_sum, number
 
 
-def _gaussian(rng: np.random.Generator, like: np.ndarray) -> np.ndarray:
+def gaussian(rng: np.random.Generator, like: np.ndarray) -> np.ndarray:
     draw = rng.standard_normal(like.shape)
     return draw + 1j * rng.standard_normal(like.shape) if like.dtype.kind == "c" else draw
 
@@ -370,7 +419,7 @@ def reference_disagrees(c: Comparison, problem: Problem, numerical: Numerical, s
     columns = c.rows.take(rows)
     gradients = [g[rows] for g in c.everything[len(problem.cotangent_shapes) :]]
     rng = witness.seeded(seed, "directions")
-    directions = [_gaussian(rng, v) for v in columns[:n]]
+    directions = [gaussian(rng, v) for v in columns[:n]]
     slopes, error = numerical.along(columns[:n], directions)
     products = [
         np.real(g * d).reshape(len(rows), -1) for g, d in zip(gradients, directions, strict=True)
@@ -429,11 +478,14 @@ def quantity(
         mine = np.flatnonzero(numbers.row == row)
         best = mine[np.argmax(gap.ravel()[numbers.element[mine]])]
         flat, value = int(numbers.element[best]), _scalar(numbers.value[best])
+        if numbers.together is not None:  # alone, none of the tied elements has a derivative
+            value = None
     index = tuple(int(i) for i in np.unravel_index(flat, shape)) if shape else ()
     element = Element(index, _scalar(c.hand[k][row][index]), _scalar(c.truth[k][row][index]), value)
     return Quantity(
         c.paths[k], shape, dtype, wrong=int(per_row.max()), kinks=kinks, worst=element,
         deviation=float(np.nanmax(relative)), where=c.rows.labels[row], siding=siding,
+        together=None if numbers is None else numbers.together,
     )  # fmt: skip
 
 
@@ -442,7 +494,7 @@ def _agrees_somewhere(hand: np.ndarray, truth: np.ndarray) -> bool:
     if not truth.size:
         return False
     for row in zip(hand, truth, strict=True):
-        h, t = map(np.nan_to_num, row)
+        h, t = (np.where(np.isfinite(x), x, 0) for x in row)
         if np.abs(h - t).max() < 0.5 * np.abs(t).max():
             return True
     return False

@@ -40,10 +40,12 @@ class Departure:
 
     def __str__(self) -> str:
         entry = f"[{', '.join(map(str, self.index))}]" if self.index else ""
+        pair = [f"{x:.12g}" for x in (self.manual, self.reference)]
+        if pair[0] == pair[1]:
+            pair = [f"{x:.17g}" for x in (self.manual, self.reference)]
         return (
-            f"step {self.step}: {self.what}{self.path}{entry} is {self.manual:.17g}, the "
-            f"reference has {self.reference:.17g} (relative departure {self.relative:.2g}, "
-            f"allowed {self.allowed:.2g})"
+            f"step {self.step}: {self.what}{self.path}{entry} is {pair[0]}, the reference has "
+            f"{pair[1]} (relative departure {self.relative:.2g}, allowed {self.allowed:.2g})"
         )
 
 
@@ -86,12 +88,14 @@ class OptimizerReport:
         return self.float64.ok and self.float32.ok and not self.alarms
 
     def __str__(self) -> str:
-        lines = [f"{self.name}: {'in step' if self.ok else 'NOT in step'}, {self.steps} steps"]
-        for verdict, meaning in ((self.float64, "derivation"), (self.float32, "accuracy")):
-            beside = "" if verdict.noise is None else f" (the reference's own: {verdict.noise:.1e})"
+        mark, where = ("✓", "in step") if self.ok else ("✗", "not in step")
+        lines = [f"{mark} {self.name}: {where} with its reference, {self.steps} steps"]
+        words = (self.float64, "right", "wrong"), (self.float32, "accurate", "inaccurate")
+        for verdict, good, bad in words:
+            own = "" if verdict.noise is None else f", the reference's own {verdict.noise:.1e}"
             lines.append(
-                f"  {verdict.dtype}  {'ok ' if verdict.ok else 'BAD'}  {meaning}: worst "
-                f"{verdict.worst:.1e} at {verdict.worst_leaf}{beside}"
+                f"  in {verdict.dtype}: {good if verdict.ok else bad}; departure "
+                f"{verdict.worst:.1e} in {verdict.worst_leaf}{own}"
             )
             lines += [f"    {departure}" for departure in verdict.departures]
         lines.append(f"  compared: {', '.join(self.compared)}")
@@ -99,7 +103,7 @@ class OptimizerReport:
             lines.append(f"  without counterpart: {', '.join(self.only_manual)}")
         if self.only_reference:
             lines.append(f"  only in the reference: {', '.join(self.only_reference)}")
-        lines += [f"  ALARM: {alarm}" for alarm in self.alarms]
+        lines += [f"  ✗ {alarm}" for alarm in self.alarms]
         return "\n".join(lines)
 
 

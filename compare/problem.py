@@ -17,12 +17,14 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.extend.core import jaxpr_as_fun
 
 from handgrad.compare.interpret import Program
 from handgrad.compare.laboratory import constants_apart
 
 Kind = Literal["function", "backward", "gradient"]
+COTANGENTS = ("dy", "g", "grad", "grad_output", "dout", "cotangent", "ct", "upstream")
 
 
 class Trouble(Exception):
@@ -75,6 +77,11 @@ class Problem:
         one = isinstance(argnums, int)
         self.argnums = None if argnums is None else (argnums,) if one else tuple(argnums)
         for n in self.argnums or ():
+            if not hasattr(n, "__index__"):
+                raise TypeError(
+                    f"argnums names the argument {n!r}; it takes numbers, counted from 0, such as "
+                    "argnums=(0, 2)"
+                )
             if not 0 <= n < len(args):
                 raise ValueError(
                     f"argnums names argument {n}; there are {len(args)}, numbered from 0"
@@ -153,14 +160,10 @@ class Problem:
         def forward(*values):
             y = self.reference(*self.rebuild(values))
             for leaf in jax.tree.leaves(y):
-                if (
-                    not isinstance(leaf, bool)
-                    and not is_number(leaf)
-                    and not hasattr(leaf, "dtype")
-                ):
+                if not isinstance(leaf, bool) and not is_number(leaf) and not _is_array(leaf):
                     raise Trouble(
                         f"the reference {name_of(self.reference)} returns {describe(y)}; it must "
-                        f"return arrays, and a {type(leaf).__name__} is none"
+                        f"return NumPy or JAX arrays, and a {type(leaf).__name__} is none"
                     )
             return y
 
@@ -184,13 +187,13 @@ class Problem:
                 self.output = y = trace()
         except Trouble:
             raise
-        except jax.errors.JAXTypeError as error:
+        except Exception as error:
+            if not isinstance(error, jax.errors.JAXTypeError) and not _for_tensors(error):
+                raise Trouble(f"{what} raised", error) from error
             raise Trouble(
                 f"{what} cannot be traced by JAX, so it has no autodiff ({summary(error)}); write "
                 "it with jax.numpy, and with jnp.where or lax.cond for what depends on values"
             ) from error
-        except Exception as error:
-            raise Trouble(f"{what} raised", error) from error
         leaves, self.output_tree = jax.tree.flatten(y)
         self.output_shapes = [(leaf.shape, leaf.dtype) for leaf in leaves]
         self.inexact_outputs = [
@@ -237,12 +240,46 @@ class Problem:
             cotangents = pull(_like(dys, y))
             return [*y, *(cotangents[i] for i in self.verified)]
         args = self.rebuild(values)
-        result = (
-            self.candidate(*args, self.cotangent(dys))
-            if self.kind == "backward"
-            else self.candidate(*args)
-        )
+        if self.kind == "backward":
+            args = *args, self.cotangent(dys)
+        try:
+            result = self.candidate(*args)
+        except (TypeError, ValueError, AttributeError) as error:
+            traced = any(isinstance(v, Tracer) for v in values)
+            if not traced:  # what cannot be traced is called again, with numbers
+                hint = self._call(args) or self._order() or self._structure_of_dy()
+                if hint and error.args and hint not in str(error):  # the user's own says more
+                    first, *rest = str(error).splitlines() or [""]
+                    error.args = ("\n".join([f"{first}; {hint}", *rest]),)
+            raise
         return self.select(result)
+
+    def _call(self, args: tuple) -> str:
+        """A hint where the candidate does not take so many arguments."""
+        try:
+            inspect.signature(self.candidate).bind(*args)
+        except TypeError:
+            due = ", ".join([*self.names, *["dy"] * (self.kind == "backward")])
+            return f"a {self.kind} is called as f({due})"
+        except ValueError:  # a builtin, which does not tell
+            pass
+        return ""
+
+    def _order(self) -> str:
+        """A hint where the cotangent is taken first."""
+        if self.kind != "backward":
+            return ""
+        name = argument_names(self.candidate, 1)[0]
+        if name not in COTANGENTS or name == self.names[0]:
+            return ""
+        due = ", ".join([*self.names, name])
+        return f"its first parameter is {name}, and a backward is called as f({due}): {name} last"
+
+    def _structure_of_dy(self) -> str:
+        """A hint where dy is no array."""
+        if self.kind != "backward" or isinstance(self.output, jax.ShapeDtypeStruct):
+            return ""
+        return f"dy is {outline(self.output)}, as the reference's output is"
 
     def candidate_forward(self, *values: Any) -> list:
         """The floating-point outputs of the candidate, a function."""
@@ -292,6 +329,8 @@ class Problem:
                     self._none(self.names[number], self.variables[wanted[0]])
                 listed = isinstance(self.args[number], list) and hasattr(cotangent, "shape")
                 hint = ": is the argument meant to be an array? Pass np.array(…)" if listed else ""
+                if not hint and isinstance(cotangent, tuple) and (of := self._structure_of_dy()):
+                    hint = f": {of}"
                 raise Trouble(
                     f"the cotangent of {self.names[number]!r} is {outline(cotangent)}; it must "
                     f"have the structure of the argument, {outline(self.args[number])}{hint}"
@@ -306,7 +345,8 @@ class Problem:
                 if not is_inexact(leaf) and not is_number(leaf):
                     raise Trouble(
                         f"the cotangent of {self.variables[i].path!r} is {describe(leaf)}; it must "
-                        f"be a floating-point array of shape {list(self.variables[i].shape)}"
+                        "be a floating-point array of NumPy or JAX, of shape "
+                        f"{list(self.variables[i].shape)}"
                     )
                 chosen[i] = leaf
         self.verified = [i for i, c in enumerate(chosen) if c is not None]
@@ -549,8 +589,22 @@ def is_inexact(leaf: Any) -> bool:
 
 def is_number(leaf: Any) -> bool:
     return isinstance(leaf, int | float | complex | np.number) or (
-        getattr(leaf, "dtype", None) is not None and jnp.issubdtype(leaf.dtype, jnp.number)
+        _is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.number)
     )
+
+
+def _is_array(leaf: Any) -> bool:
+    """Of NumPy or JAX: what torch calls a dtype, NumPy does not know."""
+    return hasattr(getattr(leaf, "dtype", None), "kind") or isinstance(leaf, jax.Array)
+
+
+def _for_tensors(error: BaseException) -> bool:
+    """Whether another library was given what JAX traces with: torch, which takes its own tensors.
+
+    A misspelt attribute, say, is the user's mistake, and no sign of that.
+    """
+    text = str(error)
+    return "Tracer" in text and ("must be Tensor" in text or "__dlpack" in text)
 
 
 def describe(value: Any) -> str:

@@ -34,7 +34,8 @@ class Quantity:
     deviation: float = 0.0  # the largest |hand - autodiff| of one element, relative to it
     where: str = ""  # at which sample and cotangent the worst element was met
     siding: str = ""  # with whom the numerical derivative agrees: hand, autodiff, neither
-    vacuous: bool = False  # zero everywhere on both sides: nothing was verified
+    together: tuple[float, float, float] | None = None  # of tied elements: `Numbers.together`
+    vacuous: bool = False  # zero, nan or inf everywhere on both sides: nothing was verified
 
     @property
     def ok(self) -> bool:
@@ -109,13 +110,14 @@ class Search:
     trials: int
     shapes: int
     code: str = ""  # Python that reproduces the failure
+    kept: tuple[str, ...] = ()  # what was not tried, though the reference is defined there
 
     def __str__(self) -> str:
         n = f"{self.trials} inputs of {self.shapes} shape{'s' * (self.shapes != 1)}"
         if not self.trials:
             return "not searched: no time was left"
         if not self.code:
-            return f"searched {n}: it fails at none"
+            return "; ".join([f"searched {n}: it fails at none", *self.kept])
         lines = "".join(f"\n    {line}".rstrip(" ") for line in self.code.splitlines())
         return f"found by a search, the last of {n}; made as small as it went:\n{lines}\n"
 
@@ -229,11 +231,19 @@ def _mismatch(title: str, q: Quantity) -> list[str]:
         at = f"[{', '.join(map(str, e.index))}]" if e.index else "the scalar"
         lines[0] += f", worst at {at}, {q.where}"
         lines.append(f"    by hand     {_number(e.hand)}")
-        lines.append(f"    autodiff    {_number(e.autodiff)}")
+        witness = "autodiff " if title else "reference"
+        lines.append(f"    {witness}   {_number(e.autodiff)}")
+        if q.together is not None:
+            hand, truth, numerical = (f"{x:.6g}" for x in q.together)
+            lines.append(
+                f"    tied elements, moved together: by hand {hand}, autodiff {truth}, "
+                f"numerical {numerical}    sides with {q.siding}"
+            )
         if e.numerical is not None:
             lines.append(f"    numerical   {_number(e.numerical)}    sides with {q.siding}")
         if e.autodiff:
-            lines.append(f"    ratio       {_number(e.ratio)}  (by hand / autodiff)")
+            ratio = f"{_number(e.ratio)}  (by hand / {witness.rstrip()})"
+            lines.append(f"    ratio       {ratio}")
     return lines
 
 

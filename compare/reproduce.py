@@ -14,6 +14,7 @@ from handgrad.compare.problem import name_of
 __all__ = ["Spelled", "call", "literal", "spelled"]
 
 CALLS = {"function": "check", "backward": "check_backward", "gradient": "check_gradient"}
+UNNAMED = "your_function"
 PUBLIC = {  # where a function is looked for before the module that it was made in
     "handgrad.manual": ("from handgrad import manual", "manual"),
     "handgrad.reference": ("from handgrad import reference", "reference"),
@@ -30,9 +31,15 @@ class Spelled:
     def __init__(self, text: str, *needs: str):
         self.text, self.needs = text, needs
 
+    def renamed(self, name: str) -> "Spelled":
+        """With another name for a function that has none."""
+        return Spelled(*(part.replace(UNNAMED, name) for part in (self.text, *self.needs)))
+
 
 def call(kind: str, functions: tuple[Spelled, Spelled], args: tuple, **options: Any) -> str:
     """`check(candidate, reference, *args)` and all that it needs."""
+    names = (UNNAMED if kind == "function" else f"your_{kind}"), "your_reference"
+    functions = functions[0].renamed(names[0]), functions[1].renamed(names[1])
     arguments = [literal(arg) for arg in args]
     given = [Spelled(f"{name}={v!r}") for name, v in options.items() if v not in (None, 0)]
     parts = [*functions, *arguments, *given]
@@ -66,7 +73,7 @@ def spelled(function: Callable) -> Spelled:
     found = getattr(sys.modules.get(module), name, None) is function
     if found and module != "__main__" and all(part.isidentifier() for part in module.split(".")):
         return Spelled(f"{module}.{name}", f"import {module}")
-    name = name if name.isidentifier() else "your_function"
+    name = name if name.isidentifier() else UNNAMED
     return Spelled(name, f"# {name}: the function that you gave to the check")
 
 

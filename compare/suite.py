@@ -34,8 +34,10 @@ __all__ = [
     "examine",
     "measure",
     "missing",
+    "numbered",
     "prepare",
     "sources",
+    "undrawable",
     "verdict_of",
 ]
 
@@ -216,7 +218,7 @@ def _short(value: Any) -> str:
         case dict():
             return f"{{{', '.join(f'{k}: {_short(v)}' for k, v in value.items())}}}"
         case _ if hasattr(value, "shape") and hasattr(value, "dtype"):
-            kind = "" if value.dtype.kind == "f" else f"{value.dtype} "
+            kind = "" if getattr(value.dtype, "kind", "") == "f" else f"{value.dtype} "  # or a key
             return kind + ("×".join(map(str, value.shape)) or "scalar")
         case _ if callable(value):
             return getattr(value, "__name__", type(value).__name__)
@@ -305,7 +307,7 @@ def _in_file(path: str, shown: str) -> Found:
         if _file_of(d) == path
     ]
     found: Found = {}
-    names = _numbered([d.name for d, _ in declared])
+    names = numbered([d.name for d, _ in declared])
     for (d, adapt), name in zip(declared, names, strict=True):
         sample, *runs = adapt(d, f"{shown}::{name}", path)
         item = Item(f"{shown}::{name}", shown, d.name, sample, path)
@@ -341,7 +343,7 @@ def _run_file(path: str) -> None:
         exec(compile(file.read(), path, "exec"), module.__dict__)
 
 
-def _numbered(names: Sequence[str]) -> list[str]:
+def numbered(names: Sequence[str]) -> list[str]:
     """Number what is declared more than once under a name: f[1], f[2]."""
     so_far: collections.Counter[str] = collections.Counter()
     result = []
@@ -357,6 +359,11 @@ def _numbered(names: Sequence[str]) -> list[str]:
 Adapted = tuple[str, Examination, Measurement | None]
 
 
+def undrawable(error: Exception) -> str:
+    shape = "; a shape is written normal(3, 4)" * isinstance(error, TypeError)
+    return f"its sample inputs cannot be drawn: {type(error).__name__}: {error}{shape}"
+
+
 def _a_function(d: declare.Declaration, name: str, path: str) -> Adapted:
     case = cases.Case(d.name, *d.args)
     case.topic = os.path.basename(path)
@@ -365,7 +372,12 @@ def _a_function(d: declare.Declaration, name: str, path: str) -> Adapted:
     def examination(seed: int, scale: float, platform: str | None = None) -> Verdict:
         from handgrad.compare.check import examine
 
-        args = case.draw(seed, scale)
+        try:
+            args = case.draw(seed, scale)
+        except Exception as error:
+            why = undrawable(error)
+            data = {"ok": False, "name": name, "problem": why}
+            return Verdict("not compared", f"✗ {name}: not compared\n  {why}", data=data)
         return _verdict(
             examine(d.candidate, d.reference, *args, seed=seed, platform=platform, **options)
         )
@@ -376,7 +388,11 @@ def _a_function(d: declare.Declaration, name: str, path: str) -> Adapted:
         args = case.draw(seed, scale)
         return coverage(d.candidate, d.reference, *args, seed=seed, **options)
 
-    return _sample(case), examination, measurement
+    try:
+        sample = _sample(case)
+    except Exception as error:  # this case is to fail, and not the file
+        sample = undrawable(error)
+    return sample, examination, measurement
 
 
 def _a_derivation(d: Any, name: str, path: str) -> Adapted:
@@ -388,7 +404,7 @@ def _an_optimizer(d: Any, name: str, path: str) -> Adapted:
         report = d.examine(seed)
         return Verdict(
             "right" if report.ok else "wrong",
-            f"{'✓' if report.ok else '✗'} {report}",
+            str(report),
             report.steps if report.ok else 0,
             "step",
             data=dataclasses.asdict(report) | {"ok": report.ok},

@@ -55,27 +55,35 @@ def _in_file(path: str, inside: str, seed: int) -> list[Target]:
     if not os.path.isfile(path):
         raise Mistake(f"there is no file {path}")
     whole = os.path.abspath(path)
+    before = len(declare.declared())  # of other files, run earlier in this process
     contents = suite.contents(whole, path)
     if contents.problem:
         raise Mistake(f"{contents.problem}\n{contents.traceback}".rstrip())
-    found = {}
-    for number, d in enumerate(declare.declared()):
-        if d.file != whole:
+    since = declare.declared()[before:] or declare.declared()  # it may have been run already
+    mine = [(n, d) for n, d in enumerate(since) if d.file == whole]
+    names = suite.numbered([d.name for _, d in mine])
+    known = dict.fromkeys([*names, *(d.name for _, d in mine)])
+    if inside and inside not in known:
+        raise Mistake(
+            f"{path} declares no function {inside!r}{nearest(inside, known)}; it declares: "
+            f"{', '.join(known)}"
+        )
+    found = []
+    for (number, d), name in zip(mine, names, strict=True):
+        if inside not in ("", name, d.name):
             continue
-        before = (
+        needs = (
             "import runpy", "from handgrad.compare import declare", f"runpy.run_path({path!r})",
             f"d = declare.declared()[{number}]  # {d.name}",
         )  # fmt: skip
         case = cases.Case(d.name, *d.args)
         case.topic = os.path.basename(path)
-        name = d.name if d.name not in found else f"{d.name}[{number + 1}]"
-        found[name] = Target(
-            f"{path}::{name}", d.candidate, d.reference, case.draw(seed), d.kind, d.argnums,
-            (reproduce.Spelled("d.candidate", *before), reproduce.Spelled("d.reference")),
-        )  # fmt: skip
-    if inside and inside not in found:
-        raise Mistake(
-            f"{path} declares no function {inside!r}{nearest(inside, found)}; it declares: "
-            f"{', '.join(found)}"
-        )
-    return [found[inside]] if inside else list(found.values())
+        try:
+            args = case.draw(seed)
+        except Exception as error:
+            raise Mistake(f"{path}::{name}: {suite.undrawable(error)}") from None
+        found.append(Target(
+            f"{path}::{name}", d.candidate, d.reference, args, d.kind, d.argnums,
+            (reproduce.Spelled("d.candidate", *needs), reproduce.Spelled("d.reference")),
+        ))  # fmt: skip
+    return found

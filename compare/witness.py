@@ -2,7 +2,7 @@
 
 import functools
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -81,6 +81,12 @@ def jiggle(x: np.ndarray, salt: np.ndarray | np.uint64, eps: float = EPS) -> np.
     So ties, symmetries and kinks at which the inputs lie are kept.
     """
     return x * units(x, salt, 1 + eps * UNITS)
+
+
+def shift(x: np.ndarray, salt: np.ndarray | np.uint64) -> np.ndarray:
+    """x moved by a unit or two in the last place of its row's largest number; else as `jiggle`."""
+    largest = np.abs(x).reshape(len(x), -1).max(1, initial=0).reshape(-1, *[1] * (x.ndim - 1))
+    return np.where(x == 0, x, x + largest * units(x, salt, EPS * UNITS))
 
 
 def units(x: np.ndarray, salt: np.ndarray | np.uint64, of: np.ndarray = UNITS) -> np.ndarray:
@@ -183,18 +189,24 @@ def floors(
 
     With `rounding`, every operation too: by its own dtype's epsilon (True) or float64's (False).
     """
+    moved = shaken(row, columns, rng, times, rounding)
+    return [spread(m, b).max(0, initial=0) for m, b in zip(moved, base, strict=True)]
+
+
+def shaken(
+    row: Row, columns: Sequence[np.ndarray], rng: np.random.Generator, times: int,
+    rounding: bool | None = None, move: Callable = jiggle,
+) -> list[np.ndarray]:  # fmt: skip
+    """The results at inputs moved so many times, along one more axis in front; see `floors`."""
     rows = len(columns[0])
     salts = rng.integers(2**63, size=times * rows).astype(np.uint64)
     moved = [
-        jiggle(np.tile(c, (times,) + (1,) * (c.ndim - 1)), salts.reshape(-1, *[1] * (c.ndim - 1)))
+        move(np.tile(c, (times,) + (1,) * (c.ndim - 1)), salts.reshape(-1, *[1] * (c.ndim - 1)))
         for c in columns
     ]
     noise = None if rounding is None else functools.partial(Rounding, rng, rounding)
     results = row.rows(moved, noise)
-    return [
-        spread(m.reshape(times, *b.shape), b).max(0, initial=0)
-        for m, b in zip(results, base, strict=True)
-    ]
+    return [r.reshape(times, rows, *r.shape[1:]) for r in results]
 
 
 # --- the numerical derivative -------------------------------------------------------------------

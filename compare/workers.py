@@ -32,6 +32,7 @@ __all__ = ["Outcome", "Pool", "Task", "WorkerError", "memory_of_machine"]
 
 STARTUP = 300.0  # seconds that a process may take to start: JAX on a slow disk
 GRACE = 1.0  # seconds between a late worker's writing down where it is and its end
+LEAST = 5 * 10**8  # bytes: with less memory JAX does not even start
 PRINTED = 20_000  # characters of what a task printed that are kept
 LOG, WHERE = "printed", "where"  # files of a worker: what it printed, where it came to its end
 
@@ -115,7 +116,7 @@ class _Worker:
     """The parent's end of one process."""
 
     def __init__(self, pool: Pool, folder: str):
-        self.timeout = pool.timeout
+        self.timeout, self.memory = pool.timeout, pool.memory
         self.folder = pathlib.Path(tempfile.mkdtemp(dir=folder))
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
@@ -162,6 +163,11 @@ class _Worker:
             status, failure = _death(self.process.exitcode, self._read(LOG) + self._read(WHERE))
         self.end()
         if self.fresh:
+            if self.memory is not None and self.memory < LEAST:
+                raise WorkerError(
+                    f"a worker that may take {self.memory / 1e9:g} GB of memory cannot be started: "
+                    f"it {failure}; JAX alone takes about {LEAST / 1e9:g} GB, so give it more"
+                )
             log = self._read(LOG).rstrip()
             raise WorkerError(f"a worker cannot be started: it {failure}\n{log}".rstrip())
         if not self.running:

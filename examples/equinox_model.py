@@ -11,11 +11,16 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from handgrad import manual
+
+try:
+    import equinox as eqx
+except ModuleNotFoundError:
+    print("equinox_model.py needs Equinox: pip install 'handgrad[models]'", file=sys.stderr)
+    raise SystemExit(2) from None
 
 WIDTH, HEADS, CLASSES = 16, 4, 5
 ROUNDING = 1e-6  # of the largest entry: eight of float32's ulps, for sums of another order

@@ -11,9 +11,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from handgrad import manual
+
+try:
+    from flax import nnx
+except ModuleNotFoundError:
+    print("flax_model.py needs Flax: pip install 'handgrad[models]'", file=sys.stderr)
+    raise SystemExit(2) from None
 
 WIDTH, HEADS, CLASSES = 16, 4, 5
 ROUNDING = 1e-6  # of the largest entry: eight of float32's ulps, for sums of another order

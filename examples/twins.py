@@ -148,7 +148,9 @@ def table(results: dict[str, Curves], extra: dict[str, dict[str, str]]) -> Table
     grid = Table("network", title="trained with hand-derived gradients", title_justify="left")
     more = list(dict.fromkeys(name for columns in extra.values() for name in columns))
     for column in ("steps", "first loss", "last loss", *more, "departure", "rounding"):
-        grid.add_column(column, justify="right")
+        grid.add_column("\n".join(column.rsplit(" ", 1)), justify="right")  # 80 columns hold it all
+    for column in grid.columns:
+        column.no_wrap = True
     grid.caption = (
         "last loss: the mean of the last twentieth of the steps\n"
         "departure: the largest distance of a loss from that of the twin trained with autodiff\n"

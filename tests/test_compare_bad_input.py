@@ -281,6 +281,11 @@ def test_argnums_out_of_range(argnums):
         examine(affine_backward, affine, X, W, B, kind="backward", argnums=argnums)
 
 
+def test_argnums_are_no_names():
+    with pytest.raises(TypeError, match=r"argnums names the argument 'x'; it takes numbers"):
+        examine(affine_backward, affine, X, W, B, kind="backward", argnums=["x"])
+
+
 def test_argnums_as_one_number():
     """As in jax.grad."""
     assert examine(affine_backward, affine, X, W, B, kind="backward", argnums=1).ok
@@ -358,8 +363,59 @@ def test_a_shape_error_in_the_users_code():
 
 
 def test_a_missing_argument():
-    report = examine(lambda x: x, jnp.square, X, kind="backward")
+    report = examine(lambda x, w, b: x, affine, X, W, B, kind="backward")
     says(report.problem, "raised", "TypeError", "positional argument")
+    says(report.problem, "a backward is called as f(x, w, b, dy)")
+    text = problem(lambda x: x, lambda x, w: jnp.sum(x @ w), X, W, kind="gradient")
+    says(text, "a gradient is called as f(x, w)")
+    with pytest.raises(TypeError, match=r"called as f\(x, w, b, dy\)"):
+        check_backward(lambda x, w, b: x, affine, X, W, B)
+
+
+def test_the_cotangent_taken_first():
+    def first(dy, x, w):
+        return dy @ w.T, x.T @ dy
+
+    text = problem(first, lambda x, w: x @ w, X, W)
+    says(text, "ValueError: matmul", "its first parameter is dy", "called as f(x, w, dy): dy last")
+
+    assert "first parameter" not in problem(lambda dy, g: dy @ g, lambda dy: dy**2, X)  # its name
+    assert "first parameter" not in problem(lambda x, dy: x @ dy, jnp.square, X)
+
+
+@pytest.mark.parametrize(
+    "backward",
+    [
+        lambda x, dy: jnp.cos(x) * dy,
+        lambda x, dy: np.asarray(dy)[0],
+        lambda x, dy: 3 * dy,
+        lambda x, dy: dy.sum(),
+    ],
+)
+def test_dy_of_an_output_that_is_no_array(backward):
+    text = problem(backward, lambda x: (jnp.sin(x), x.sum()), X)
+    says(text, "dy is a tuple of 2 (float32[3, 4], float32[]), as the reference's output is")
+
+
+def test_a_numpy_backward_of_two_outputs_is_no_beginners_slip():
+    def backward(x, dy):
+        return (np.multiply(np.asarray(dy[0]), np.cos(np.asarray(x))) + 2 * np.asarray(dy[1]),)
+
+    report = examine(backward, lambda x: (jnp.sin(x), 2 * x), X, kind="backward")
+    assert report.ok, str(report)
+    assert "cannot trace" in str(report)
+    assert "dy is" not in str(report)
+
+
+def test_an_exception_of_the_users_stays_what_it_is():
+    """Where nothing beginners do explains it, and when the same one is raised again."""
+    known = ValueError("of the user")
+
+    def backward(x, dy):
+        raise known
+
+    assert problem(backward, jnp.square, X).endswith("ValueError: of the user")
+    assert problem(backward, lambda x: (x, x), X).count("dy is a tuple of 2") == 1
 
 
 def test_keyboard_interrupt_is_not_kept():
@@ -381,6 +437,26 @@ def test_exiting_is_not_kept():
 def test_a_reference_in_numpy():
     text = problem(lambda x, dy: 2 * x * dy, lambda x: np.asarray(x) ** 2, X)
     says(text, "reference", "<lambda>", "jax.numpy")
+
+
+class Tensor:
+    """An array as torch has it: NumPy does not know its dtype."""
+
+    dtype, shape = "torch.float64", (3, 4)
+
+
+def torch_square(x):
+    raise TypeError(f"square(): argument 'input' must be Tensor, not {type(x).__name__}")
+
+
+def test_what_belongs_to_another_library():
+    text = problem(lambda x, dy: Tensor(), jnp.square, X)
+    says(text, "'x'", "torch.float64[3, 4]", "array of NumPy or JAX, of shape [3, 4]")
+    says(problem(lambda x, dy: dy, lambda x: Tensor(), X), "reference", "NumPy or JAX", "a Tensor")
+    text = problem(lambda x, dy: dy, torch_square, X)
+    says(text, "the reference torch_square cannot be traced by JAX", "write it with jax.numpy")
+    text = problem(lambda x, dy: dy, lambda x: x.misspelt, X)
+    says(text, "the reference <lambda> raised AttributeError", "misspelt")
 
 
 def test_a_reference_that_branches_on_values():
@@ -718,3 +794,9 @@ def test_importing_changes_nothing():
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("seed", [-1, "a", 1.5, None])
+def test_a_seed_is_a_whole_number(seed):
+    with pytest.raises(ValueError, match=f"seed is {seed!r}; it must be a whole number from 0 on"):
+        check(jnp.square, jnp.square, np.ones(2), seed=seed)

@@ -189,3 +189,10 @@ def test_cases_are_drawn_alike_after_loading_anew():
     first, again = load(), load()
     assert [c.id for c in first] == [c.id for c in again]
     np.testing.assert_equal(first[0].draw(0), again[0].draw(0))
+
+
+@pytest.mark.parametrize("spec", [normal, positive, probabilities, one_hot])
+def test_a_shape_may_be_one_tuple_as_in_numpy(spec):
+    draws = [of.draw(np.random.default_rng(0), 1.0) for of in (spec((3, 4)), spec(3, 4))]
+    np.testing.assert_array_equal(*draws)
+    assert draws[0].shape == (3, 4)

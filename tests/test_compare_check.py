@@ -96,11 +96,16 @@ def test_a_function_is_checked_in_values_and_gradients():
 
 
 def test_a_wrong_value_is_not_a_wrong_gradient():
-    off = with_vjp(plain, lambda x, w: (plain(x, w) * (1 + 1e-9), (x, w)), plain_backward)
+    def slightly_off(x, w):
+        return plain(x, w) * (1 + 1e-9)
+
+    off = with_vjp(slightly_off, lambda x, w: (slightly_off(x, w), (x, w)), plain_backward)
     report = examine(off, plain, X, W)
     assert not report.ok
     assert [q.ok for q in (*report.outputs, *report.gradients)] == [False, True, True]
     assert "the forward values differ" in str(report)
+    assert "    reference  " in str(report)
+    assert "autodiff" not in str(report).split("→")[0]
 
 
 def test_the_value_without_differentiation_is_compared_too():
@@ -109,6 +114,83 @@ def test_the_value_without_differentiation_is_compared_too():
     report = examine(off, plain, X, W)
     assert not report.ok
     assert "output" in str(report)
+
+
+def test_a_forward_rule_with_other_values_than_the_function_is_told_from_a_wrong_function():
+    off = with_vjp(plain, lambda x, w: (2 * plain(x, w), (x, w)), plain_backward)
+    report = examine(off, plain, X, W)
+    assert not report.ok
+    assert "another when it is only called than when it is differentiated" in report.problem
+
+
+def test_a_function_without_a_derivative_of_its_own_is_remarked():
+    report = examine(lambda x: x**3, lambda x: x * x * x, V)
+    assert report.ok
+    assert any(r.startswith("no derivative by hand") for r in report.remarks)
+    own = with_vjp(plain, plain_forward, plain_backward)
+    assert not check(own, plain, X, W).remarks
+    wrong = examine(lambda x: x**3 + x, lambda x: x * x * x, V)
+    assert not wrong.ok
+
+
+def test_nan_equal_to_nan_verifies_nothing():
+    norm = jnp.linalg.norm
+    report = examine(lambda x, dy: dy * x / norm(x), norm, np.zeros(3), kind="backward")
+    assert report.ok  # at inputs nearby
+    assert "is nan in 3 of 3 elements: nothing was verified there" in str(report)
+    assert not examine(lambda x, dy: dy * x / norm(x) ** 2, norm, np.zeros(3), kind="backward").ok
+    report = examine(root_backward, jnp.sqrt, np.array([0.0, 2.0]), kind="backward")
+    assert report.ok
+    assert "is inf in 1 of 2 elements" in str(report)
+    assert report.accurate  # in the other one
+    assert not examine(lambda x, dy: dy / x, jnp.sqrt, np.array([0.0, 2.0]), kind="backward").ok
+
+
+def root_backward(x, dy):
+    return dy / (2 * jnp.sqrt(x))
+
+
+def test_nan_everywhere_is_not_compared():
+    report = examine(root_backward, jnp.sqrt, np.zeros(2), kind="backward")
+    assert not report.ok
+    assert "every gradient is nan or inf in every element" in report.problem
+    assert report.verified == 0
+
+
+@pytest.mark.parametrize("dtype", [None, jnp.float32])
+def test_accuracy_is_not_measured_where_other_numbers_are_drawn(dtype):
+    def noisy(x, key):
+        return x * jax.random.normal(key, x.shape, dtype)
+
+    def noisy_backward(x, key, dy):
+        return dy * jax.random.normal(key, x.shape, dtype), None
+
+    args = np.ones(8, np.float32), jax.random.PRNGKey(0)
+    report = examine(noisy_backward, noisy, *args, kind="backward")
+    assert report.ok
+    assert bool(report.accuracy) == (dtype is not None)
+    said = any("random numbers differ between dtypes" in r for r in report.remarks)
+    assert said == (dtype is None)
+
+
+def test_ties_are_shown_moved_together():
+    def whole(x, dy):
+        return jnp.where(x == x.max(), dy, 0.0)
+
+    report = examine(whole, jnp.max, np.array([1.0, 1, 1, 0]), kind="backward")
+    assert not report.ok
+    (q,) = report.gradients
+    assert q.worst.numerical is None
+    hand, truth, number = q.together
+    assert hand == pytest.approx(3 * number)
+    assert truth == pytest.approx(number)
+    assert kinds(report) == ["tie"]
+    assert "tied elements, moved together: by hand -2.13" in str(report)
+
+    def shared(x, dy):
+        return whole(x, dy) / (x == x.max()).sum()
+
+    assert examine(shared, jnp.max, np.array([1.0, 1, 1, 0]), kind="backward").ok
 
 
 def test_a_wrong_backward_of_a_function():

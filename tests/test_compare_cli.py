@@ -6,6 +6,7 @@ import math
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from handgrad.compare import cli, console, errata, export, figures, selection, suite
+from handgrad.compare import cli, console, errata, export, figures, reproduce, selection, suite
+from handgrad.compare.figures import lag, sawtooth, width
 from handgrad.compare.mistake import Mistake, nearest
 from handgrad.compare.report import Accuracy
 from handgrad.compare.suite import Item, Verdict
@@ -271,6 +273,20 @@ def test_built_in_cases_in_a_table_the_same_with_any_number_of_workers(tmp_path)
     assert b"dense.affine_absorbed" in bar  # stderr was a terminal: there was a progress bar
 
 
+def test_without_a_terminal_the_progress_is_told_in_lines(monkeypatch, capsys):
+    """In the log of a run that is stopped: how far it came, and what was not right."""
+    monkeypatch.setattr(console, "EVERY", 0.02)
+    with console.Bar(3) as bar:
+        bar.begin("t.a")
+        bar.end("t.a", False)
+        bar.begin("t.b")
+        time.sleep(0.3)
+    out, err = capsys.readouterr()
+    assert out == ""
+    told = r"handgrad: 1 of 3 done in 0 s · not right: t\.a · at t\.b"
+    assert re.fullmatch(told, err.splitlines()[-1])
+
+
 def _all_of(screen):
     parts = []
     with contextlib.suppress(OSError):  # with which Linux says that nobody writes here any more
@@ -374,12 +390,35 @@ def test_figures_are_saved_and_their_claims_told(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == f"✓ N8 a claim: n 1\n  {tmp_path / 'xor.png'}\n"
     assert cli.main(["figures", "some/folder"]) == 1
 
-    def without_matplotlib(*_):
-        raise ModuleNotFoundError("pip install 'handgrad[plots]'")
 
-    monkeypatch.setattr(figures, "save_all", without_matplotlib)
-    assert cli.main(["figures", "some/folder"]) == 2
-    assert capsys.readouterr().err == "handgrad: pip install 'handgrad[plots]'\n"
+@pytest.mark.parametrize("missing", ["matplotlib", "sklearn"])
+def test_what_figures_lack_is_told_before_any_is_made(missing, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert cli.main(["figures", str(tmp_path / "made")]) == 2
+    assert capsys.readouterr().err.endswith("not installed: pip install 'handgrad[examples]'\n")
+    assert not (tmp_path / "made").exists()
+
+
+def test_pictures_hide_nothing(monkeypatch):
+    """Every axis has its label, no legend covers a tooth, and both LSTMs are to be seen."""
+    drawn = []
+    curves = {
+        "sawtooth": sawtooth.run().curves,
+        "width": {"fine": [0, 1], "target": [0, 1], "fits": {n: [0, 1] for n in width.WIDTHS},
+                  "errors": np.ones(len(width.WIDTHS))},
+        "lag": {"norms": {"LSTM": [1, 2], "LSTM, peepholes": [1, 2]}, "bound": [1, 2]},
+    }  # fmt: skip
+    for experiment in (sawtooth, width, lag):
+        monkeypatch.setattr(experiment, "save", lambda figure, path: drawn.append(figure))
+        name = experiment.__name__.rpartition(".")[2]
+        experiment.draw(figures.Result("N", "s", "a claim", True, {}, curves[name]), "")
+    assert all(ax.get_xlabel() and ax.get_ylabel() for figure in drawn for ax in figure.axes)
+    teeth = drawn[0].axes[0]
+    drawn[0].draw_without_rendering()
+    box = teeth.get_legend().get_window_extent().transformed(teeth.transData.inverted())
+    assert box.y0 > 1
+    below, above = drawn[2].axes[0].lines[:2]
+    assert below.get_linewidth() > 2 * above.get_linewidth()
 
 
 def test_errata_are_told_by_document(monkeypatch, capsys):
@@ -447,6 +486,19 @@ def test_errata_are_told_by_document(monkeypatch, capsys):
             "no/o.json cannot be written, since the folder {cwd}/no does not exist",
         ),
         (
+            ["check", "--junit", "/proc/x"],
+            "/proc/x cannot be written: No such file or directory",
+        ),
+        (
+            ["figures", "myfile.py"],
+            "the pictures cannot be saved in myfile.py: File exists; name a folder to which files "
+            "can be written, or a new one",
+        ),
+        (
+            ["lower", "softplus"],
+            "lower takes no names; for what has that in its name: handgrad lower -k softplus",
+        ),
+        (
             ["check", "--junit", "."],
             ". cannot be written, since it is a folder; give the name of a file",
         ),
@@ -458,6 +510,15 @@ def test_a_mistake_is_one_sentence(words, sentence, tmp_path, monkeypatch, capsy
     assert cli.main(words) == 2
     out, err = capsys.readouterr()
     assert (out, err) == ("", f"handgrad: {sentence.format(cwd=tmp_path)}\n")
+
+
+def test_looking_whether_a_file_can_be_written_changes_nothing(tmp_path):
+    (tmp_path / "old").write_text("kept")
+    os.mkfifo(tmp_path / "pipe")  # which would wait for a reader
+    for name in ("old", "new", "pipe"):
+        cli._writable(str(tmp_path / name))
+    assert (tmp_path / "old").read_text() == "kept"
+    assert not (tmp_path / "new").exists()
 
 
 def test_an_unknown_name_in_a_file(ran):
@@ -475,6 +536,7 @@ def test_an_unknown_name_in_a_file(ran):
     [
         (["--seed", "-1"], "argument --seed: '-1' is not a whole number from 0 on"),
         (["--seed", "1.5"], "argument --seed: '1.5' is not a whole number from 0 on"),
+        (["-j", "0"], "argument -j/--jobs: '0' is not a whole number from 1 on"),
         (["--timeout", "0"], "argument --timeout: '0' is not a number above 0"),
         (["--scale", "nan"], "argument --scale: 'nan' is not a number above 0"),
         (["--frobnicate"], "unrecognized arguments: --frobnicate"),
@@ -485,6 +547,24 @@ def test_wrong_options(words, sentence, capsys):
         cli.main(["check", *words])
     assert end.value.code == 2
     assert capsys.readouterr().err.endswith(f"error: {sentence}\n")
+
+
+def test_a_search_that_fails_at_the_samples_says_how_to_reproduce_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(
+        "import jax, numpy as np\nfrom handgrad.compare import backward_of\n\n"
+        "@backward_of(jax.nn.softmax, np.ones(1))\n"
+        "@backward_of(jax.nn.softmax, np.arange(3.0))\n"
+        "def b(x, dy):\n    return jax.nn.softmax(x) * dy\n"
+    )
+    assert cli.main(["fuzz", "mine.py::b[1]", "--seed", "2"]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("✗ mine.py::b[1]: the gradient is wrong for x")
+    (line,) = re.findall(r"^  reproduce: (handgrad .*)$", out, re.M)
+    assert line == "handgrad check 'mine.py::b[1]' --seed 2"
+    result = command(*shlex.split(line)[1:], cwd=tmp_path)
+    assert result.returncode == 1
+    assert out.splitlines()[:6] == result.stdout.splitlines()[:6]
 
 
 # --- the parts -----------------------------------------------------------------------------------
@@ -520,6 +600,15 @@ def test_a_function_is_named_with_or_without_its_topic():
 def test_nearest_names_are_offered_once_or_not_at_all():
     assert nearest("tahn", ["tanh", "tanh", "sin"]) == "; the nearest is: tanh"
     assert nearest("zzz", ["tanh"]) == ""
+
+
+def test_functions_without_a_name_are_told_apart():
+    unnamed = reproduce.spelled(lambda x: x), reproduce.spelled(lambda x: 2 * x)
+    code = reproduce.call("backward", unnamed, (np.ones(2),), seed=0)
+    assert "    your_backward,\n    your_reference,\n" in code
+    assert "# your_reference: the function that you gave to the check\n" in code
+    code = reproduce.call("function", unnamed, (np.ones(2),), seed=0)
+    assert "    your_function,\n    your_reference,\n" in code
 
 
 def test_plain_data():

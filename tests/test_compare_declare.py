@@ -13,6 +13,8 @@ import pytest
 from handgrad import compare
 from handgrad.compare import backward_of, declare, gradient_of, same_as, suite
 from handgrad.compare.cases import normal
+from handgrad.compare.mistake import Mistake
+from handgrad.compare.targets import targets
 
 X = np.array([0.3, -1.2, 0.8])
 
@@ -237,6 +239,46 @@ def test_a_file_that_cannot_be_used_is_one_sentence(tmp_path, text, problem, tra
     assert "main/compare" not in contents.traceback
 
 
+KEYS = """
+import jax, jax.numpy as jnp
+from handgrad.compare import backward_of
+from handgrad.compare.cases import normal
+
+def kept(x, key):
+    return jnp.where(jax.random.bernoulli(key, 0.5, x.shape), x, 0.0)
+
+@backward_of(kept, normal(3), jax.random.key(0))
+def dropped(x, key, dy):
+    return kept(dy, key), None
+
+@backward_of(kept, normal(3), jax.random.key(0))
+def wrong(x, key, dy):
+    return dy, None
+
+@backward_of(jnp.square, normal("three"))
+def never_drawn(x, dy):
+    return 2 * x * dy
+"""
+
+
+def test_a_key_is_an_input_and_inputs_that_cannot_be_drawn_fail_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "f.py").write_text(KEYS)
+    contents = suite.contents(str(tmp_path / "f.py"), "f.py")
+    assert not contents.problem
+    one, two, bad = contents.items
+    assert one.sample == "3, key<fry> scalar"
+    assert [suite.examine(item, 0, 1.0).status for item in (one, two)] == ["right", "wrong"]
+    verdict = suite.examine(bad, 0, 1.0)
+    assert verdict.status == "not compared"
+    said = "its sample inputs cannot be drawn: TypeError: 'str' object cannot be interpreted as"
+    assert verdict.text.startswith(f"✗ f.py::never_drawn: not compared\n  {said}")
+    assert verdict.data["problem"].endswith("; a shape is written normal(3, 4)")
+    assert [t.id for t in targets("f.py::dropped", 0)] == ["f.py::dropped"]
+    with pytest.raises(Mistake, match=f"f.py::never_drawn: {said}"):
+        targets("f.py", 0)
+
+
 OTHERS = """
 import jax.numpy as jnp, optax
 from handgrad.compare.derivation import Derivation
@@ -262,4 +304,5 @@ def test_derivations_and_optimizers_of_a_file_are_found_too(tmp_path):
     assert verdicts["square"].verified == 1
     assert verdicts["cube"].text.startswith("✗ cube")
     assert verdicts["sgd"].text.startswith("✓ sgd: in step")
+    assert verdicts["other rate"].text.startswith("✗ other rate: not in step")
     assert [item.sample for item in items[:2]] == ["1 line", "2 lines"]

@@ -12,7 +12,7 @@ import pytest
 
 from handgrad import manual, reference
 from handgrad.compare import GradientMismatch, cases, check_backward, cli, examine, inputs
-from handgrad.compare.fuzz import search
+from handgrad.compare.fuzz import _Search, search
 from handgrad.compare.reproduce import literal, spelled
 
 X = np.random.default_rng(0).standard_normal((3, 4))
@@ -171,6 +171,81 @@ def test_sizes_that_do_not_go_together_are_left_out():
 def test_a_budget_ends_it():
     found = search(manual.tanh, reference.tanh, (X,), trials=10**6, seconds=1e-9)
     assert found.trials == 0
+
+
+def solve_backward(a, b, dy, sign=-1, turned=lambda a: a.T):
+    z = jnp.linalg.solve(turned(a), dy)
+    return sign * jnp.outer(z, jnp.linalg.solve(a, b)), z
+
+
+A, B = np.array([[2.0, 1.0], [0.0, 3.0]]), np.array([1.0, 2.0])
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_a_singular_matrix_is_no_counterexample(seed):
+    found = search(solve_backward, jnp.linalg.solve, (A, B), kind="backward", seed=seed, trials=320)
+    assert found.args is None
+
+
+def test_a_small_element_beside_large_ones_is_no_counterexample():
+    found = search(
+        lambda a, dy: dy * jnp.linalg.inv(a).T, lambda a: jnp.linalg.slogdet(a)[1], (A,),
+        kind="backward", trials=125,
+    )  # fmt: skip
+    assert found.args is None
+
+
+def test_a_wrong_backward_of_solve_is_found():
+    for wrong in ({"sign": 1}, {"turned": lambda a: a}):
+        report = examine(
+            functools.partial(solve_backward, **wrong), jnp.linalg.solve, A, B, kind="backward"
+        )
+        assert not report.ok
+
+    def half_turned(a):  # right but for symmetric matrices
+        return jnp.where((a == a.T).all(), 2 * a, a.T)
+
+    wrong = functools.partial(solve_backward, turned=half_turned)
+    assert search(wrong, jnp.linalg.solve, (A, B), kind="backward").args is not None
+
+
+def test_numbers_that_cancel_are_no_counterexample():
+    def other_order(x):
+        return (x[0] + x[2]) + x[1]
+
+    at = np.array([2.0, 1e-31, -2.0])
+    assert not _Search(jnp.sum, other_order, (at,), "function", None, 0, 9)._wrong([at])
+    wrong = _Search(lambda x: jnp.sum(x) + 1e-9, other_order, (at,), "function", None, 0, 9)
+    assert wrong._wrong([at])
+
+
+def product_backward(x, dy):
+    return dy * x.prod() / x
+
+
+def test_what_was_kept_positive_is_said():
+    options = dict(kind="backward", search=True)
+    report = examine(product_backward, jnp.prod, np.array([1.0, 2.0, 3.0]), **options)
+    assert report.ok
+    said = "a was kept positive, as your inputs are (it fails where an element is 0)"
+    assert said in str(report.search)
+    assert not examine(product_backward, jnp.prod, np.array([-1.0, 2.0, 3.0]), **options).ok
+    report = examine(lambda x, dy: dy / x, jnp.log, np.array([1.0, 2.0, 3.0]), **options)
+    assert report.ok
+    assert "kept" not in str(report.search)  # nothing is defined elsewhere
+
+
+def relu_backward(x, dy):
+    return dy * (x > 0)
+
+
+def test_a_mend_holds_at_the_inputs_that_were_given_too():
+    at = np.array([-1.0, 2.0, 3.0])
+    report = examine(relu_backward, jax.nn.relu6, at, kind="backward", search=True)
+    assert not report.ok
+    assert not any(d.kind == "mend" for d in report.diagnoses), report.diagnoses
+    report = examine(beyond_five, jnp.sin, X, kind="backward", search=True)
+    assert any(d.kind == "mend" for d in report.diagnoses), report.diagnoses
 
 
 # --- inputs ---------------------------------------------------------------------------------------

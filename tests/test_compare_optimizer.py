@@ -72,8 +72,9 @@ def test_a_users_adam_is_in_step():
     )
     assert report.only_manual == report.only_reference == ()
     text = str(report)
-    assert text.startswith("my adam: in step, 200 steps\n  float64  ok   derivation: worst ")
-    assert "\n  float32  ok   accuracy: worst " in text
+    start = "✓ my adam: in step with its reference, 200 steps\n  in float64: right; departure "
+    assert text.startswith(start)
+    assert "\n  in float32: accurate; departure " in text
     assert "compared: count, mu['matrix'], " in text
 
 
@@ -143,10 +144,12 @@ def test_step_leaf_index_and_values_are_those_of_the_mistake():
         assert departure.index == (2,)
         assert departure.manual - departure.reference == pytest.approx(0.25, rel=1e-4)
         assert departure.relative > departure.allowed
-    assert f"step 57: params['vector'][2] is {report.float64.departures[0].manual:.17g}" in str(
-        report
-    )
-    assert "NOT in step" in str(report)
+    value = report.float64.departures[0].manual
+    text = str(report)
+    assert f"step 57: params['vector'][2] is {value:.12g}, the reference has " in text
+    assert text.startswith("✗ optimizer: not in step with its reference, 200 steps\n")
+    assert "\n  in float64: wrong; departure " in text
+    assert "\n  in float32: inaccurate; departure " in text
 
 
 def test_an_entry_that_departs_by_little_among_large_ones_is_found():

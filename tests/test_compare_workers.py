@@ -130,6 +130,16 @@ def test_a_pool_that_cannot_start_says_why():
     assert log == "no room"
 
 
+def test_too_little_memory_to_start_is_one_sentence():
+    much = functools.partial(bytes, 10**9)
+    with pytest.raises(WorkerError) as raised:
+        run(Task("any", operator.add, (1, 1)), memory=10**8, prepare=much)
+    assert str(raised.value) == (
+        "a worker that may take 0.1 GB of memory cannot be started: it ran out of memory, which "
+        "ended its process; JAX alone takes about 0.5 GB, so give it more"
+    )
+
+
 def test_an_interrupt_is_left_to_the_parent():
     outcomes = run(Task("handler", signal.getsignal, (signal.SIGINT,)))
     assert outcomes["handler"].value == signal.SIG_IGN

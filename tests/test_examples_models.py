@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import pathlib
+import runpy
 import sys
 
 import jax
@@ -62,6 +63,16 @@ def test_each_part_by_hand_is_used_and_its_gradient_matters(model, monkeypatch, 
     monkeypatch.setattr(model.manual, part, wrong)
     assert model.main() == 1
     assert "gradients differ by" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["flax", "equinox"])
+def test_without_the_library_it_is_said_what_to_install(name, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(FOLDER / f"{name}_model.py"))
+    assert stop.value.code == 2
+    said = f"{name}_model.py needs {name.title()}: pip install 'handgrad[models]'\n"
+    assert capsys.readouterr().err == said
 
 
 def test_trees_that_differ_are_told_apart(model):

@@ -1,11 +1,13 @@
 """The trainings of train_cnn.py and train_language_model.py: by hand, beside a twin by autodiff."""
 
+import io
 import pathlib
 import sys
 
 import jax
 import numpy as np
 import pytest
+from rich.console import Console
 
 FOLDER = pathlib.Path(__file__).parents[1] / "examples"
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -107,6 +109,17 @@ def test_the_gradients_by_hand_do_without_autodiff(cnn, lm, monkeypatch):
         loss, slopes = jax.jit(gradient)(params, *batch)
         assert np.isfinite(loss)
         assert jax.tree.map(np.shape, slopes) == jax.tree.map(np.shape, params)
+
+
+def test_the_tables_fit_into_80_columns(lm):
+    losses = np.linspace(1.0, 0.5, 100)
+    results = {"convolutional": lm.twins.Curves(losses, losses, losses + 1e-9, None)}
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(lm.twins.table(results, {"convolutional": {"test accuracy": "98.89%"}}))
+    text = console.export_text()
+    assert "…" not in text
+    assert "│ convolutional │   100 │ 1.0000 │ 0.5" in text
+    assert "0.0e+00 ✓" in text
 
 
 def test_the_text_is_that_of_the_repository(lm):

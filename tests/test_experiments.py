@@ -1,6 +1,6 @@
 """The experiments: each claim holds in what was measured, and each leaves a picture."""
 
-import importlib
+import sys
 
 import numpy as np
 import pytest
@@ -76,11 +76,9 @@ def test_the_seed_decides():
     assert truncation.run(1).measured != truncation.run(2).measured
 
 
-def test_without_matplotlib_it_is_said_what_to_install(monkeypatch, tmp_path):
-    def absent(name):
-        raise ModuleNotFoundError(f"No module named {name!r}")
-
-    monkeypatch.setattr(importlib, "import_module", absent)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'handgrad\[plots\]'"):
+@pytest.mark.parametrize("missing", ["matplotlib", "sklearn"])
+def test_without_a_library_it_is_said_what_to_install(missing, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'handgrad\[examples\]'"):
         figures.save_all(tmp_path / "none")
     assert not (tmp_path / "none").exists()

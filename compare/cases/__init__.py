@@ -13,11 +13,14 @@ positional arguments are arrays, trees of arrays or the specs below; keywords ar
 """
 
 import dataclasses
+import functools
 import importlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec
 
 import numpy as np
+
+P = ParamSpec("P")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,21 +30,35 @@ class Sample:
     draw: Callable[[np.random.Generator, float], np.ndarray]
 
 
+def _of_shape(specify: Callable[P, Sample]) -> Callable[P, Sample]:
+    """Takes the shape as NumPy has it too: normal((3, 5))."""
+
+    @functools.wraps(specify)
+    def spread(*shape: Any, **options: Any) -> Sample:
+        return specify(*(shape[0] if [tuple] == [*map(type, shape)] else shape), **options)
+
+    return spread
+
+
+@_of_shape
 def normal(*shape: int, scale: float = 1.0, shift: float = 0.0) -> Sample:
     """Gaussian numbers; the examiner's input scale multiplies them."""
     return Sample(lambda rng, s: s * scale * rng.standard_normal(shape) + shift)
 
 
+@_of_shape
 def uniform(*shape: int, low: float = 0.0, high: float = 1.0) -> Sample:
     """Numbers between `low` and `high`, whatever the input scale."""
     return Sample(lambda rng, s: rng.uniform(low, high, shape))
 
 
+@_of_shape
 def positive(*shape: int, scale: float = 1.0) -> Sample:
     """Positive numbers (log-normal), multiplied by the input scale."""
     return Sample(lambda rng, s: s * scale * np.exp(0.5 * rng.standard_normal(shape)))
 
 
+@_of_shape
 def probabilities(*shape: int) -> Sample:
     """Rows that sum to one, every entry inside (0, 1), whatever the input scale."""
 
@@ -52,11 +69,13 @@ def probabilities(*shape: int) -> Sample:
     return Sample(draw)
 
 
+@_of_shape
 def one_hot(*shape: int) -> Sample:
     """Rows with a single one, as floats."""
     return Sample(lambda rng, s: np.eye(shape[-1])[rng.integers(0, shape[-1], shape[:-1])])
 
 
+@_of_shape
 def labels(*shape: int, classes: int) -> Sample:
     """Integers in [0, classes)."""
     return Sample(lambda rng, s: rng.integers(0, classes, shape).astype(np.int32))

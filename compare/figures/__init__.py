@@ -5,6 +5,8 @@ One file an experiment: `run(seed)` gives a `Result`, a claim with the numbers t
 """
 
 import importlib
+import importlib.util
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +15,10 @@ from handgrad.compare.figures.result import Result
 
 __all__ = ["EXPERIMENTS", "Result", "experiments", "save_all"]
 
+NEEDED = {
+    "matplotlib": "the pictures are drawn by matplotlib",
+    "sklearn": "the handwritten digits come with scikit-learn",
+}
 EXPERIMENTS = (
     "truncation",
     "contraction",
@@ -35,17 +41,23 @@ def save_all(
 ) -> dict[Path, Result]:
     """Run every experiment and save its picture as DIRECTORY/name.png.
 
-    progress(name, done, total) is called before each. Needs matplotlib, the extra `plots`.
+    progress(name, done, total) is called before each. Needs matplotlib and scikit-learn, the
+    extra `examples`: both are looked for at the start, as is whether DIRECTORY can be written to.
     """
-    try:
-        importlib.import_module("matplotlib")
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "the pictures are drawn by matplotlib, which is not installed: "
-            "pip install 'handgrad[plots]'"
-        ) from error
+    for name, use in NEEDED.items():
+        if importlib.util.find_spec(name) is None:
+            raise ModuleNotFoundError(
+                f"{use}, which is not installed: pip install 'handgrad[examples]'"
+            )
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=directory).close()
+    except OSError as error:
+        raise OSError(
+            f"the pictures cannot be saved in {directory}: {error.strerror}; name a folder to "
+            "which files can be written, or a new one"
+        ) from None
     saved = {}
     for done, (name, experiment) in enumerate(experiments().items()):
         if progress is not None:

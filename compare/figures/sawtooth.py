@@ -59,9 +59,10 @@ def draw(result: Result, path: str | Path) -> None:
     figure, (left, right) = axes(result, count=2)
     for k in (1, 2, 4):
         left.plot(x, deep(x, k), label=f"depth {k}")
-    left.legend()
+    left.set(xlabel="x", ylabel="output of the net", ylim=(-0.05, 1.3))
+    left.legend(loc="upper center", ncols=3)  # above the teeth
     right.semilogy(depths, 2 * depths, "o-", label="units, width 2")
     right.semilogy(depths, result.curves["pieces"], "s-", label="slopes = units of one layer")
-    right.set(xlabel="depth")
+    right.set(xlabel="depth", ylabel="number")
     right.legend()
     save(figure, path)

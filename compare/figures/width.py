@@ -64,6 +64,7 @@ def draw(result: Result, path: str | Path) -> None:
     left.plot(curves["fine"], curves["target"], "k", lw=2, label="target")
     for width in (2, 8, 32):
         left.plot(curves["fine"], curves["fits"][width], label=f"width {width}")
+    left.set(xlabel="x", ylabel="target, outputs of the nets")
     left.legend()
     right.loglog(WIDTHS, curves["errors"], "o-")
     right.set(xlabel="width", ylabel="largest error")
