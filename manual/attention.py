@@ -3,6 +3,8 @@
 All of it here stores the weights, (queries, keys) for each head; `blockwise_attention` does not.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -10,8 +12,10 @@ from handgrad.manual.dense import affine
 from handgrad.manual.masks import allowed
 from handgrad.manual.numerics import widen
 from handgrad.manual.op import op
+from handgrad.manual.shapes import number, whole
+from handgrad.manual.trees import fit, matrix
 
-__all__ = ["attention", "check_heads", "grouped_query_attention", "multi_head_attention"]
+__all__ = ["attention", "grouped_query_attention", "multi_head_attention"]
 
 
 @op
@@ -39,7 +43,7 @@ def attention(q, k, v, *, causal=False, lengths=None, mask=None, scale=None):
             f"attention: q has shape {q.shape} and k {k.shape}; their batch axes must be equal"
         )
     seen = allowed("attention", (*q.shape[:-1], k.shape[-2]), causal, lengths, mask)
-    scale = _scale(scale, q)
+    scale = scale_of("attention", scale, q)
     y, weights = _read(q, k, v, seen, scale)
     return y.astype(q.dtype), (q, k, v, weights)
 
@@ -47,7 +51,7 @@ def attention(q, k, v, *, causal=False, lengths=None, mask=None, scale=None):
 @attention.backward
 def _(residuals, dy, *, scale):
     q, k, v, weights = residuals  # the weights are zero where nothing may be seen, and so is s̄
-    return _read_back(q, k, v, weights, dy, _scale(scale, q))
+    return _read_back(q, k, v, weights, dy, scale_of("attention", scale, q))
 
 
 @op
@@ -71,13 +75,8 @@ def grouped_query_attention(q, k, v, *, causal=False, lengths=None, mask=None, s
             f"{name}: q has shape {q.shape} and k {k.shape}; they must be "
             "(batch, heads, queries, width) and (batch, groups, keys, width)"
         )
-    check_heads(name, q.shape[1], k.shape[1])
-    scores = (*q.shape[:-1], k.shape[-2])
-    seen = allowed(name, scores, causal, lengths, mask)
-    if seen is not None:
-        seen = _by_group(jnp.broadcast_to(seen, scores), k.shape[1])
-    y, weights = _read(_by_group(q, k.shape[1]), k, v, seen, _scale(scale, q))
-    return y.reshape(*q.shape[:-1], -1).astype(q.dtype), (q, k, v, weights)
+    _check_heads(name, q.shape[1], k.shape[1])
+    return _grouped(name, q, k, v, causal, lengths, mask, scale)
 
 
 @grouped_query_attention.backward
@@ -85,7 +84,7 @@ def _(residuals, dy, *, scale):
     q, k, v, weights = residuals
     groups = k.shape[1]
     dq, dk, dv = _read_back(
-        _by_group(q, groups), k, v, weights, _by_group(dy, groups), _scale(scale, q)
+        _by_group(q, groups), k, v, weights, _by_group(dy, groups), scale_of("attention", scale, q)
     )
     return dq.reshape(q.shape), dk, dv
 
@@ -122,14 +121,15 @@ def multi_head_attention(
     Raises ValueError where the shapes do not fit or heads do not divide the columns.
     Source: Vaswani et al., "Attention is all you need" (2017), section 3.2.2.
     """
-    groups = _check_multi_head(x, context, wq, wk, wv, wo, heads)
+    name = "multi_head_attention"
+    matrices, biases = (wq, wk, wv, wo), (bq, bk, bv, bo)
+    heads, groups = check_projections(name, x, context, matrices, biases, heads)
     q, kept_q = affine.forward(x, wq, bq)
     k, kept_k = affine.forward(context, wk, bk)
     v, kept_v = affine.forward(context, wv, bv)
-    read, kept = grouped_query_attention.forward(
-        _split(q, heads), _split(k, groups), _split(v, groups),
-        causal=causal, lengths=lengths, mask=mask,
-    )  # fmt: skip
+    read, kept = _grouped(
+        name, _split(q, heads), _split(k, groups), _split(v, groups), causal, lengths, mask
+    )
     y, kept_o = affine.forward(_join(read), wo, bo)
     return y, (kept_q, kept_k, kept_v, kept, kept_o)
 
@@ -146,12 +146,14 @@ def _(residuals, dy, *, heads):
     return dx, dcontext, dwq, dwk, dwv, dwo, dbq, dbk, dbv, dbo
 
 
-def check_heads(name: str, heads: int, groups: int) -> None:
-    if groups < 1 or heads % groups:
-        raise ValueError(
-            f"{name}: q has {heads} heads and k and v have {groups}; the former must be a multiple "
-            "of the latter"
-        )
+def _grouped(name, q, k, v, causal, lengths, mask, scale=None):
+    """What the heads of every group read, and the residuals; the name is for the messages."""
+    scores = (*q.shape[:-1], k.shape[-2])
+    seen = allowed(name, scores, causal, lengths, mask)
+    if seen is not None:
+        seen = _by_group(jnp.broadcast_to(seen, scores), k.shape[1])
+    y, weights = _read(_by_group(q, k.shape[1]), k, v, seen, scale_of(name, scale, q))
+    return y.reshape(*q.shape[:-1], v.shape[-1]).astype(q.dtype), (q, k, v, weights)
 
 
 def _read(q, k, v, seen, scale):
@@ -198,8 +200,12 @@ def _join(x):
     return jnp.swapaxes(x, 1, 2).reshape(batch, time, heads * width)
 
 
-def _scale(scale, q):
-    return q.shape[-1] ** -0.5 if scale is None else scale
+def scale_of(name: str, scale: Any, q: jax.Array) -> Any:
+    """What the scores are multiplied by."""
+    if scale is None:
+        return q.shape[-1] ** -0.5
+    number(name, scale=scale)
+    return scale
 
 
 def _check(name, q, k, v):
@@ -216,22 +222,40 @@ def _check(name, q, k, v):
         )
 
 
-def _check_multi_head(x, context, wq, wk, wv, wo, heads):
-    """The number of groups."""
-    name = "multi_head_attention"
-    if jnp.ndim(x) != 3 or jnp.ndim(context) != 3 or x.shape[0] != context.shape[0]:
+def _check_heads(name, heads, groups):
+    if groups < 1 or heads % groups:
+        raise ValueError(
+            f"{name}: q has {heads} heads and k and v have {groups}; the former must be a multiple "
+            "of the latter"
+        )
+
+
+def check_projections(
+    name: str,
+    x: jax.Array,
+    context: jax.Array,
+    matrices: tuple,
+    biases: tuple,
+    heads: Any,
+) -> tuple[int, int]:
+    """The numbers of heads and of groups; matrices and biases are those of q, k, v and o."""
+    ranks = jnp.ndim(x) == 3 and jnp.ndim(context) == 3
+    if not ranks or x.shape[0] != context.shape[0] or 0 in (x.shape[1], context.shape[1]):
         raise ValueError(
             f"{name}: x has shape {jnp.shape(x)} and context {jnp.shape(context)}; they must be "
-            "(batch, queries, in) and (batch, keys, in_context)"
+            "(batch, queries, in) and (batch, keys, in_context), with a query and a key at least"
         )
-    if not isinstance(heads, int) or heads < 1:
-        raise ValueError(f"{name}: heads must be a positive number; got {heads!r}")
-    columns = {"wq": wq, "wk": wk, "wv": wv, "wo": wo}
-    for argument, w in columns.items():
-        if jnp.ndim(w) != 2:
-            raise ValueError(
-                f"{name}: {argument} has shape {jnp.shape(w)}; it must be a matrix, (in, out)"
-            )
+    heads = whole(name, heads=heads)
+    wq, wk, wv, wo = matrices
+    columns = [matrix(name, f"w{each}", w)[1] for each, w in zip("qkvo", matrices, strict=True)]
+    fit(name, f"x of shape {x.shape}", {"wq": (wq, (x.shape[2], columns[0]))})
+    needed = {
+        "wk": (wk, (context.shape[2], columns[1])),
+        "wv": (wv, (context.shape[2], columns[2])),
+    }
+    fit(name, f"context of shape {context.shape}", needed)
+    for each, b, w in zip("qkvo", biases, matrices, strict=True):
+        fit(name, f"w{each} of shape {w.shape}", {f"b{each}": (b, w.shape[1:])}, or_none=True)
     if wq.shape[1] % heads:
         raise ValueError(
             f"{name}: wq has shape {wq.shape}; its columns must be a multiple of the {heads} heads"
@@ -243,10 +267,10 @@ def _check_multi_head(x, context, wq, wk, wv, wo, heads):
             f"{name}: wk has shape {wk.shape} and wv {wv.shape}; with heads of width {width}, as "
             "wq has them, they must be (in_context, groups width) and (in_context, groups out)"
         )
-    check_heads(name, heads, groups)
+    _check_heads(name, heads, groups)
     if wo.shape[0] != heads * (wv.shape[1] // groups):
         raise ValueError(
             f"{name}: wo has shape {wo.shape}; its rows must be {heads * (wv.shape[1] // groups)}, "
             f"the columns of {heads} heads"
         )
-    return groups
+    return heads, groups

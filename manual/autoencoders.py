@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from handgrad.manual.gaussian import elbo, reparametrize
-from handgrad.manual.networks import mlp
+from handgrad.manual.networks import check_layers, mlp
 from handgrad.manual.numerics import widen
 from handgrad.manual.op import op
 from handgrad.manual.trees import parts
@@ -28,14 +28,16 @@ def vae_loss(params, x, noise, *, beta=1.0, activation="tanh"):
     Source: Kingma and Welling, "Auto-encoding variational Bayes" (2014).
     """
     encoder, decoder = parts("vae_loss: params", params, "encoder", "decoder")
+    check_layers("vae_loss", "encoder", encoder, x)
     code, kept_encoder = mlp.forward(encoder, x, activation=activation)
-    if x.ndim != 2 or code.shape != (x.shape[0], 2 * noise.shape[-1]):
+    if x.ndim != 2 or noise.ndim != 2 or code.shape != (len(noise), 2 * noise.shape[1]):
         raise ValueError(
             f"vae_loss: x has shape {x.shape}, noise {noise.shape} and what the encoder gives "
             f"{code.shape}; they must be (batch, pixels), (batch, latents) and (batch, 2 latents)"
         )
     mean, log_var = jnp.split(code, 2, -1)
     z, kept_draw = reparametrize.forward(mean, log_var, noise)
+    check_layers("vae_loss", "decoder", decoder, z)
     logits, kept_decoder = mlp.forward(decoder, z, activation=activation)
     bound, kept_bound = elbo.forward(logits, x, mean, log_var, beta=beta)
     loss = -widen(bound).mean()

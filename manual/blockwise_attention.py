@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from handgrad.manual.attention import scale_of
 from handgrad.manual.masks import check_lengths
 from handgrad.manual.numerics import widen
 from handgrad.manual.op import op
+from handgrad.manual.shapes import whole
 
 __all__ = ["blockwise_attention"]
 
@@ -17,9 +19,10 @@ def blockwise_attention(q, k, v, *, causal=True, lengths=None, scale=None, block
     r"""Y = softmax(scale Q Kᵀ) V, block by block: no more than block² weights a head at a time.
 
     q, k: (*batch, time, width). v: (*batch, time, out). Returns (*batch, time, out). The function
-    is `attention`; causal: query i sees the keys j ≤ i. lengths: integers of the shape of the first
-    batch axis (a scalar where there is none); the keys from there on are padding, and a query that
-    may see nothing reads zero. scale: a number, 1/√width if None. block: rows at a time.
+    is `attention`, but for digits of s̄ that are small beside p̄ (below, p̄ᵢⱼ − Dᵢ cancels where one
+    weight is almost 1). causal: query i sees the keys j ≤ i. lengths: integers of the shape of the
+    first batch axis (a scalar where there is none); the keys from there on are padding, and a query
+    that may see nothing reads zero. scale: a number, 1/√width if None. block: rows at a time.
     The scores of a row come in pieces. With its peak m and sums so far, a new piece of scores s
         m′ = max(m, max s),   α = e^{m − m′},   eⱼ = e^{sⱼ − m′},
         l ← α l + Σⱼ eⱼ,   a ← α a + Σⱼ eⱼ vⱼ
@@ -34,14 +37,16 @@ def blockwise_attention(q, k, v, *, causal=True, lengths=None, scale=None, block
     Source: Dao et al., "FlashAttention" (2022) and "FlashAttention-2" (2023), algorithms 1 and 2;
     Milakov and Gimelshein, "Online normalizer calculation for softmax" (2018).
     """
-    _check(q, k, v, block)
+    _check(q, k, v)
     time = q.shape[-2]
     if lengths is not None:
         lengths = check_lengths("blockwise_attention", lengths, q.shape[:-2][:1], time)
-    block = min(block, time)
+    block = min(whole("blockwise_attention", block=block), time)
     pairs = _pairs(time, block, causal)
     seen = _Seen(time, block, causal, lengths, q.ndim - 1)
-    rows, keys, values = (_blocks(x, block) for x in (q * _scale(scale, q), k, v))
+    rows, keys, values = _all_blocks(
+        block, scale_of("blockwise_attention", scale, q) * widen(q), k, v
+    )
 
     def step(state, pair):
         i, j = pair
@@ -60,16 +65,16 @@ def blockwise_attention(q, k, v, *, causal=True, lengths=None, scale=None, block
     (peak, total, read), _ = lax.scan(step, start, pairs)
     total = jnp.where(total == 0, 1, total)  # a row that may see nothing
     y = read / total
-    return _whole(y, v.shape, v.dtype), (q, k, v, lengths, peak, total, y)
+    return _unblocked(y, v.shape, q.dtype), (q, k, v, lengths, peak, total, y)
 
 
 @blockwise_attention.backward
 def _(residuals, dy, *, causal, scale, block):
     q, k, v, lengths, peak, total, y = residuals
     time = q.shape[-2]
-    block, scale = min(block, time), _scale(scale, q)
+    block, scale = min(block, time), scale_of("blockwise_attention", scale, q)
     seen = _Seen(time, block, causal, lengths, q.ndim - 1)
-    rows, keys, values, dy = (_blocks(x, block) for x in (q * scale, k, v, dy))
+    rows, keys, values, dy = _all_blocks(block, scale * widen(q), k, v, dy)
     # D as p̄ is made, by a product of blocks: where one weight is 1 the two are then equal
     dots = jnp.diagonal(dy @ _t(y), axis1=-2, axis2=-1)[..., None]
 
@@ -88,9 +93,9 @@ def _(residuals, dy, *, causal, scale, block):
     start = jnp.zeros_like(rows), jnp.zeros_like(keys), jnp.zeros_like(values)
     (dq, dk, dv), _ = lax.scan(step, start, _pairs(time, block, causal))
     return (
-        _whole(scale * dq, q.shape, q.dtype),
-        _whole(dk, k.shape, k.dtype),
-        _whole(dv, v.shape, v.dtype),
+        _unblocked(scale * dq, q.shape, q.dtype),
+        _unblocked(dk, k.shape, k.dtype),
+        _unblocked(dv, v.shape, v.dtype),
     )
 
 
@@ -134,14 +139,21 @@ def _pairs(time, block, causal):
     return tuple(np.asarray(x, np.int32) for x in both)
 
 
+def _all_blocks(block, *arrays):
+    """Each in blocks, in the widest of their dtypes, float32 at least."""
+    arrays = [widen(x) for x in arrays]
+    dtype = jnp.result_type(*arrays)
+    return [_blocks(x.astype(dtype), block) for x in arrays]
+
+
 def _blocks(x, block):
-    """(*batch, time, ·) -> (blocks, *batch, block, ·), padded with zeros; float32 at least."""
+    """(*batch, time, ·) -> (blocks, *batch, block, ·), padded with zeros."""
     *batch, time, width = x.shape
-    x = jnp.pad(widen(x), [(0, 0)] * len(batch) + [(0, -time % block), (0, 0)])
-    return jnp.moveaxis(x.reshape(*batch, -1, block, width), -3, 0)
+    x = jnp.pad(x, [(0, 0)] * len(batch) + [(0, -time % block), (0, 0)])
+    return jnp.moveaxis(x.reshape(*batch, -(-time // block), block, width), -3, 0)
 
 
-def _whole(x, shape, dtype):
+def _unblocked(x, shape, dtype):
     """The inverse of `_blocks`."""
     x = jnp.moveaxis(x, 0, -3)
     x = x.reshape(*shape[:-2], x.shape[-3] * x.shape[-2], shape[-1])
@@ -160,11 +172,7 @@ def _t(x: jax.Array) -> jax.Array:
     return jnp.swapaxes(x, -1, -2)
 
 
-def _scale(scale, q):
-    return q.shape[-1] ** -0.5 if scale is None else scale
-
-
-def _check(q, k, v, block):
+def _check(q, k, v):
     ranks = jnp.ndim(q) >= 2 and jnp.ndim(v) == jnp.ndim(q)
     if not ranks or q.shape != jnp.shape(k) or v.shape[:-1] != q.shape[:-1]:
         raise ValueError(
@@ -176,5 +184,3 @@ def _check(q, k, v, block):
             f"blockwise_attention: q has shape {q.shape}; there must be at least one step of time "
             "and one number in each"
         )
-    if not isinstance(block, int) or block < 1:
-        raise ValueError(f"blockwise_attention: block must be a positive number; got {block!r}")

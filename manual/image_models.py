@@ -1,15 +1,17 @@
 """A convolutional network whose whole gradient is written by hand, operation by operation."""
 
+import math
+
 import jax.numpy as jnp
 
 from handgrad.manual.activations import tanh
 from handgrad.manual.convolution import conv
 from handgrad.manual.losses import softmax_cross_entropy_with_integer_labels
-from handgrad.manual.networks import mlp
+from handgrad.manual.networks import check_layers, mlp
 from handgrad.manual.numerics import widen
 from handgrad.manual.op import op
 from handgrad.manual.pooling import average_pool
-from handgrad.manual.trees import parts
+from handgrad.manual.trees import entries, fit, found, listed, parts
 
 __all__ = ["lenet_loss"]
 
@@ -30,14 +32,16 @@ def lenet_loss(params, x, labels):
     """
     convolutions, dense = parts("lenet_loss: params", params, "convolutions", "dense")
     kept = []
-    for kernel, b in convolutions:
+    layers = listed("lenet_loss: convolutions", convolutions, "layers (kernel, b)")
+    for k, layer in enumerate(layers):
+        kernel, b = _checked(layer, f"convolution {k}", x)
         z, kept_conv = conv.forward(x, kernel)
-        if b.shape != z.shape[-1:]:
-            raise ValueError(f"lenet_loss: b has shape {b.shape}; it must be {z.shape[-1:]}")
         y, kept_tanh = tanh.forward(z + jnp.broadcast_to(b, z.shape))
         x, kept_pool = average_pool.forward(y, window=2)
         kept.append((kept_conv, kept_tanh, kept_pool))
-    logits, kept_dense = mlp.forward(dense, x.reshape(x.shape[0], -1))
+    flat = x.reshape(x.shape[0], math.prod(x.shape[1:]))
+    check_layers("lenet_loss", "dense", dense, flat)
+    logits, kept_dense = mlp.forward(dense, flat)
     losses, kept_loss = softmax_cross_entropy_with_integer_labels.forward(logits, labels)
     return widen(losses).mean().astype(x.dtype), (kept, x, kept_dense, kept_loss)
 
@@ -55,3 +59,15 @@ def _(residuals, dy):
         dx, dkernel = conv.pullback(kept_conv, dz)
         dconvolutions.append((dkernel, widen(dz).sum((0, 1, 2))))
     return {"convolutions": dconvolutions[::-1], "dense": ddense}, dx, None
+
+
+def _checked(layer, where, x):
+    kernel, b = entries(f"lenet_loss: {where}", layer, "kernel", "b")
+    if x.ndim != 4 or getattr(kernel, "ndim", None) != 4 or kernel.shape[2] != x.shape[3]:
+        raise ValueError(
+            f"lenet_loss: the kernel of {where} {found(kernel)}, and its input has shape "
+            f"{x.shape}; they must be (window, window, in, out) and (batch, height, width, in)"
+        )
+    beside = f"a kernel of shape {kernel.shape}"
+    fit("lenet_loss", beside, {f"b of {where}": (b, kernel.shape[3:])})
+    return kernel, b

@@ -7,7 +7,7 @@ from handgrad.manual.embedding import embedding
 from handgrad.manual.fused_losses import linear_softmax_cross_entropy
 from handgrad.manual.op import op
 from handgrad.manual.sequences import stacked
-from handgrad.manual.trees import parts
+from handgrad.manual.trees import fit, found, listed, matrix, parts
 
 __all__ = ["check_tokens", "recurrent_lm_loss"]
 
@@ -17,7 +17,7 @@ def recurrent_lm_loss(params, states, tokens, targets, *, cell="lstm"):
     r"""J = mean over all places of −ln p(target | the tokens so far), of layers of recurrent cells.
 
     params: a dictionary of table (characters, features), layers, a list of weights as `stacked`
-    takes them, and w (hidden, characters) and b (characters,) of the last layer.
+    takes them, and w (hidden, characters) and b (characters,), or None, of the last layer.
     states: what each layer starts from, a list as `stacked` takes it. tokens, targets:
     (batch, time), integers in [0, characters); targets are usually the tokens one place later.
     cell: "lstm", "tanh" or another of `recurrence`. Returns a scalar.
@@ -31,7 +31,13 @@ def recurrent_lm_loss(params, states, tokens, targets, *, cell="lstm"):
     "The unreasonable effectiveness of recurrent neural networks" (2015).
     """
     table, layers, w, b = parts("recurrent_lm_loss: params", params, "table", "layers", "w", "b")
-    check_tokens("recurrent_lm_loss", tokens, targets)
+    name = "recurrent_lm_loss"
+    check_tokens(name, table, tokens, targets)
+    listed(f"{name}: states", states, "states that layers start from", least=1)
+    listed(f"{name}: layers", layers, "weights of layers", least=1)
+    characters, beside = len(table), f"a table of shape {table.shape}"
+    fit(name, beside, {"w": (w, (matrix(name, "w", w)[0], characters))})
+    fit(name, beside, {"b": (b, (characters,))}, or_none=True)
     x, kept_table = embedding.forward(tokens, table)  # (batch, time, features)
     (h, _), kept_layers = stacked.forward(x, states, layers, cell=cell)
     loss, kept_loss = linear_softmax_cross_entropy.forward(h, w, b, targets)
@@ -48,11 +54,15 @@ def _(residuals, dy, *, cell):
     return {"table": dtable, "layers": dlayers, "w": dw, "b": db}, dstates, None, None
 
 
-def check_tokens(name: str, tokens: jax.Array, targets: jax.Array) -> None:
-    if not jnp.issubdtype(tokens.dtype, jnp.integer):
-        raise TypeError(f"{name}: tokens are {tokens.dtype}, and must be integers")
+def check_tokens(name: str, table: jax.Array, tokens: jax.Array, targets: jax.Array) -> None:
+    for argument, given in (("tokens", tokens), ("targets", targets)):
+        if not hasattr(given, "dtype"):
+            raise TypeError(f"{name}: {argument} {found(given)}, and must be an array of integers")
+        if not jnp.issubdtype(given.dtype, jnp.integer):
+            raise TypeError(f"{name}: {argument} are {given.dtype}, and must be integers")
     if jnp.ndim(tokens) != 2 or jnp.shape(targets) != tokens.shape or tokens.shape[1] == 0:
         raise ValueError(
             f"{name}: tokens have shape {jnp.shape(tokens)} and targets {jnp.shape(targets)}; both "
             "must be (batch, time) with at least one step of time"
         )
+    matrix(name, "table", table)

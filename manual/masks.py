@@ -45,6 +45,8 @@ def allowed(
 def check_lengths(name: str, lengths: Any, batch: tuple[int, ...], time: int) -> jax.Array:
     """The lengths as int32 of shape `batch`; those that are known now must lie in [0, time]."""
     array = lengths if isinstance(lengths, jax.Array) else np.asarray(lengths)
+    if not array.size:
+        array = array.astype(int)  # NumPy takes () for floating-point numbers
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(f"{name}: lengths are {array.dtype}, and must be integers")
     if array.shape != batch:
@@ -64,6 +66,7 @@ def check_lengths(name: str, lengths: Any, batch: tuple[int, ...], time: int) ->
 
 def _mask(name, mask, shape):
     mask = jnp.asarray(mask)
+    given = mask.shape
     if mask.dtype != jnp.bool_:
         raise TypeError(
             f"{name}: mask is {mask.dtype}, and must be boolean: True where a query may see a key"
@@ -75,7 +78,7 @@ def _mask(name, mask, shape):
     )
     if not fits:
         raise ValueError(
-            f"{name}: mask has shape {mask.shape} and the scores {shape}; it must be "
+            f"{name}: mask has shape {given} and the scores {shape}; it must be "
             f"{shape[-2:]} (queries, keys), or have every axis of the scores, each as long or one"
         )
     return mask

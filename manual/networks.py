@@ -3,6 +3,7 @@
 import difflib
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,8 @@ from handgrad.manual import activations, losses
 from handgrad.manual.dense import affine
 from handgrad.manual.numerics import widen
 from handgrad.manual.op import Op, op
+from handgrad.manual.shapes import whole
+from handgrad.manual.trees import entries, fit, found, listed
 
 __all__ = ["init_mlp", "mlp", "mlp_loss"]
 
@@ -39,17 +42,7 @@ def mlp(params, x, *, activation="tanh", output_activation="identity"):
     Source: "The Math Behind Deep Learning" (ch. 14), eq. 14.83–14.150; "Fundamentals of deep
     learning" (ch. 3), eq. 3.4–3.7 and 3.19–3.27.
     """
-    if not isinstance(params, list) or not params:
-        raise ValueError(
-            "mlp: params must be a list of at least one layer (w, b); "
-            + ("it is empty" if not params else f"a {type(params).__name__} came")
-        )
-    for k, layer in enumerate(params):
-        if not isinstance(layer, tuple) or len(layer) != 2:
-            raise ValueError(
-                f"mlp: layer {k} of params must be a tuple (w, b); a {type(layer).__name__} came"
-                + (f" of {len(layer)}" if isinstance(layer, tuple) else "")
-            )
+    check_layers("mlp", "params", params, x)
     y, kept = x, []
     deltas = _activations(params, activation, output_activation)
     for (w, b), delta in zip(params, deltas, strict=True):
@@ -94,6 +87,7 @@ def mlp_loss(
     Source: "Fundamentals of deep learning" (ch. 3), eq. 3.10; "The Math Behind Deep Learning"
     (ch. 14), eq. 14.145–14.150.
     """
+    check_layers("mlp_loss", "params", params, x)
     compare = _named("loss", loss, LOSSES)
     reduce = _named("reduction", reduction, {"sum": jnp.sum, "mean": jnp.mean})
     y, kept_mlp = mlp.forward(params, x, activation=activation, output_activation=output_activation)
@@ -117,16 +111,36 @@ def init_mlp(sizes: Sequence[int], *, key: jax.Array, dtype: jnp.dtype = jnp.flo
     """Layers (w, b) for `mlp`: w uniform in ±√(6/(in + out)), b zero.
 
     sizes: the number of units of each layer, the input's first: (64, 32, 10).
+    Raises ValueError for fewer than two sizes or one below 1, TypeError for what is no number.
     Source: Glorot, Bengio (2010), "Understanding the difficulty of training deep feedforward
     neural networks".
     """
-    keys = jax.random.split(key, max(len(sizes) - 1, 1))
+    if len(sizes) < 2:
+        raise ValueError(f"init_mlp: sizes are {sizes}; a net has an input and an output at least")
+    sizes = [whole("init_mlp", **{f"size {k}": n}) for k, n in enumerate(sizes)]
+    keys = jax.random.split(key, len(sizes) - 1)
     params = []
     for layer_key, n, m in zip(keys, sizes[:-1], sizes[1:], strict=True):
         bound = math.sqrt(6 / (n + m))
         w = jax.random.uniform(layer_key, (n, m), dtype, -bound, bound)
         params.append((w, jnp.zeros(m, dtype)))
     return params
+
+
+def check_layers(name: str, argument: str, params: Any, x: jax.Array) -> None:
+    """A list of layers (w, b), each with as many inputs as come to it, x to the first."""
+    listed(f"{name}: {argument}", params, "layers (w, b)", least=1)
+    shape = jnp.shape(x)
+    for k, layer in enumerate(params):
+        of = f"of layer {k} of {argument}"
+        w, b = entries(f"{name}: {of[3:]}", layer, "w", "b")
+        if getattr(w, "ndim", None) != 2 or shape[-1:] != w.shape[:1]:
+            raise ValueError(
+                f"{name}: w {of} {found(w)}, and its input has shape {shape}; they must be "
+                "(in, out) and (*batch, in)"
+            )
+        fit(name, f"w of shape {w.shape}", {f"b {of}": (b, w.shape[1:])}, or_none=True)
+        shape = *shape[:-1], w.shape[1]
 
 
 def _activations(layers, activation, output_activation):

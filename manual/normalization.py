@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from handgrad.manual.numerics import length, over, widen
 from handgrad.manual.op import op
-from handgrad.manual.shapes import per_feature, positive, whole
+from handgrad.manual.shapes import per_feature, positive, whole, within
 
 __all__ = [
     "batch_norm",
@@ -292,10 +292,10 @@ def l2_normalize(x, *, axis=-1, eps=1e-12):
     Source: Wu, Xiong, Yu, Lin (2018), "Unsupervised feature learning via non-parametric instance
     discrimination"; ε as in PyTorch's functional.normalize.
     """
+    axis = whole("l2_normalize", least=-math.inf, axis=axis)
     if not -jnp.ndim(x) <= axis < jnp.ndim(x):
         raise ValueError(f"l2_normalize: x has shape {jnp.shape(x)} and no axis {axis}")
-    if isinstance(eps, int | float) and not eps >= 0:
-        raise ValueError(f"l2_normalize: eps is {eps}; it must not be negative")
+    within("l2_normalize", 0, eps=eps)
     size = length(x, axis)
     return over(x, jnp.maximum(size, eps)).astype(x.dtype), (x, size)
 

@@ -160,6 +160,8 @@ class Op(Generic[P]):
         result: Any
         try:
             result = self.forward(*args, **config)  # pyright: ignore[reportCallIssue]
+        except ValueError:  # says what does not fit
+            raise
         except Exception as error:
             self._reject_what_is_no_array(args, error)
             raise

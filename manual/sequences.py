@@ -168,8 +168,6 @@ def _alive(x, lengths):
     if lengths is None:
         return None
     batch, time = x.shape[:2]
-    if isinstance(lengths, tuple) and not lengths:
-        lengths = np.zeros(0, np.int32)  # NumPy takes () for floating-point numbers
     lengths = check_lengths("recurrence", lengths, (batch,), time)
     steps = lax.broadcasted_iota(jnp.int32, (batch, time), 1)
     return steps < jnp.broadcast_to(lengths[:, None], steps.shape)

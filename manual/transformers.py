@@ -8,7 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from handgrad.manual.activations import gelu
-from handgrad.manual.attention import grouped_query_attention, multi_head_attention
+from handgrad.manual.attention import (
+    check_projections,
+    grouped_query_attention,
+    multi_head_attention,
+)
 from handgrad.manual.dense import affine
 from handgrad.manual.embedding import embedding, rotary
 from handgrad.manual.fused_losses import linear_softmax_cross_entropy
@@ -17,7 +21,7 @@ from handgrad.manual.language_models import check_tokens
 from handgrad.manual.normalization import layer_norm, rms_norm
 from handgrad.manual.numerics import widen
 from handgrad.manual.op import op
-from handgrad.manual.trees import parts
+from handgrad.manual.trees import entries, fit, listed, matrix, parts
 
 __all__ = ["gpt_block", "gpt_loss", "llama_block", "llama_loss"]
 
@@ -36,6 +40,7 @@ def gpt_block(params, x, *, heads):
     Source: Radford et al., "Language models are unsupervised multitask learners" (2019, GPT-2).
     """
     norm1, attention, norm2, up, down = parts("gpt_block: params", params, *GPT)
+    _check_gpt(params, x, heads)
     n, kept_norm1 = layer_norm.forward(x, *norm1)
     a, kept_attention = multi_head_attention.forward(n, n, *attention, heads=heads, causal=True)
     x = x + a
@@ -75,8 +80,9 @@ def llama_block(params, x, *, heads):
     Source: Touvron et al., "Llama" and "Llama 2" (2023).
     """
     norm1, attention, norm2, gate, up, down = parts("llama_block: params", params, *LLAMA)
+    width = _check_llama(params, x, heads)
     n, kept_norm1 = rms_norm.forward(x, norm1)
-    a, kept_attention = _attention(n, attention, heads)
+    a, kept_attention = _attention(n, attention, width)
     x = x + a
     n, kept_norm2 = rms_norm.forward(x, norm2)
     g, kept_gate = affine.forward(n, gate)
@@ -120,17 +126,19 @@ def gpt_loss(params, tokens, targets, *, heads):
     language models" (2017), for the tied weights.
     """
     table, positions, blocks, norm = parts("gpt_loss: params", params, *GPT_MODEL)
-    check_tokens("gpt_loss", tokens, targets)
-    time = tokens.shape[1]
-    if positions.ndim != 2 or positions.shape[0] < time or positions.shape[1:] != table.shape[1:]:
+    check_tokens("gpt_loss", table, tokens, targets)
+    time, model = tokens.shape[1], table.shape[1:]
+    if positions.ndim != 2 or positions.shape[0] < time or positions.shape[1:] != model:
         raise ValueError(
             f"gpt_loss: positions have shape {positions.shape}; with tokens of shape "
-            f"{tokens.shape} and a table of {table.shape} they must be at least "
-            f"{(time, *table.shape[1:])}"
+            f"{tokens.shape} and a table of {table.shape} they must be at least {(time, *model)}"
         )
+    gamma, beta = entries("gpt_loss: norm", norm, *NORM)
+    needed = {"γ of norm": (gamma, model), "β of norm": (beta, model)}
+    fit("gpt_loss", f"a table of shape {table.shape}", needed)
     x, kept_table = embedding.forward(tokens, table)
     x = x + jnp.broadcast_to(positions[:time], x.shape)
-    x, kept_blocks = _through(gpt_block, blocks, x, heads)
+    x, kept_blocks = _through("gpt_loss", gpt_block, blocks, x, heads)
     x, kept_norm = layer_norm.forward(x, *norm)
     loss, kept_loss = linear_softmax_cross_entropy.forward(x, table.T, None, targets)
     return loss, (kept_table, kept_blocks, kept_norm, kept_loss, positions)
@@ -165,9 +173,11 @@ def llama_loss(params, tokens, targets, *, heads):
     Source: Touvron et al., "Llama" and "Llama 2" (2023).
     """
     table, blocks, norm, head = parts("llama_loss: params", params, *LLAMA_MODEL)
-    check_tokens("llama_loss", tokens, targets)
+    check_tokens("llama_loss", table, tokens, targets)
+    needed = {"norm": (norm, table.shape[1:]), "head": (head, table.shape[::-1])}
+    fit("llama_loss", f"a table of shape {table.shape}", needed)
     x, kept_table = embedding.forward(tokens, table)
-    x, kept_blocks = _through(llama_block, blocks, x, heads)
+    x, kept_blocks = _through("llama_loss", llama_block, blocks, x, heads)
     x, kept_norm = rms_norm.forward(x, norm)
     loss, kept_loss = linear_softmax_cross_entropy.forward(x, head, None, targets)
     return loss, (kept_table, kept_blocks, kept_norm, kept_loss)
@@ -183,15 +193,77 @@ def _(residuals, dy):
     return dict(zip(LLAMA_MODEL, (dtable, dblocks, dnorm, dhead), strict=True)), None, None
 
 
-GPT = ("norm1", "attention", "norm2", "up", "down")
+NORM, LAYER, PROJECTIONS = ("γ", "β"), ("w", "b"), ("wq", "wk", "wv", "wo")
+GPT = {
+    "norm1": NORM,
+    "attention": (*PROJECTIONS, "bq", "bk", "bv", "bo"),
+    "norm2": NORM,
+    "up": LAYER,
+    "down": LAYER,
+}
 LLAMA = ("norm1", "attention", "norm2", "gate", "up", "down")
 GPT_MODEL = ("table", "positions", "blocks", "norm")
 LLAMA_MODEL = ("table", "blocks", "norm", "head")
 
 
-def _through(block, blocks, x, heads):
+def _check_gpt(params, x, heads):
+    for part, names in GPT.items():
+        entries(f"gpt_block: {part}", params[part], *names)
+    (w1, b1), (w2, b2) = params["up"], params["down"]
+    model, (_, net) = _model("gpt_block", x), matrix("gpt_block", "w of up", w1)
+    needed = {
+        f"{each} of {norm}": (given, (model,))
+        for norm in ("norm1", "norm2")
+        for each, given in zip(NORM, params[norm], strict=True)
+    }
+    needed |= {"w of up": (w1, (model, net)), "w of down": (w2, (net, model))}
+    _check_block("gpt_block", x, params["attention"], heads, needed)
+    biases = {"b of up": (b1, (net,)), "b of down": (b2, (model,))}
+    fit("gpt_block", f"weights {w1.shape} and {w2.shape}", biases, or_none=True)
+
+
+def _check_llama(params, x, heads):
+    """The width of a head."""
+    name = "llama_block"
+    wq, wk, wv, wo = entries(f"{name}: attention", params["attention"], *PROJECTIONS)
+    model, (_, net) = _model(name, x), matrix(name, "gate", params["gate"])
+    shapes = (model,), (model,), (model, net), (model, net), (net, model)
+    others = ("norm1", "norm2", "gate", "up", "down")
+    needed = {part: (params[part], shape) for part, shape in zip(others, shapes, strict=True)}
+    needed |= {"wv": (wv, (model, matrix(name, "wk", wk)[1]))}
+    heads = _check_block(name, x, (wq, wk, wv, wo, *[None] * 4), heads, needed)
+    width = wq.shape[1] // heads
+    if width % 2:
+        raise ValueError(
+            f"{name}: wq has shape {wq.shape}; its {heads} heads are of width {width}, and must be "
+            "of an even one, since queries and keys are turned in pairs"
+        )
+    return width
+
+
+def _model(name, x):
+    if x.ndim != 3 or x.shape[1] == 0:
+        raise ValueError(
+            f"{name}: x has shape {x.shape}; it must be (batch, time, model) with at least one "
+            "step of time"
+        )
+    return x.shape[2]
+
+
+def _check_block(name, x, attention, heads, needed):
+    """The number of heads; needed: the other parts, with their shapes."""
+    model = x.shape[2]
+    for part, w in zip(PROJECTIONS, attention[:4], strict=True):
+        rows, columns = matrix(name, part, w)
+        needed = {part: (w, (rows, model) if part == "wo" else (model, columns))} | needed
+    fit(name, f"x of shape {x.shape} and the other weights", needed)
+    heads, _ = check_projections(name, x, x, attention[:4], attention[4:], heads)
+    return heads
+
+
+def _through(name, block, blocks, x, heads):
     kept = []
-    for params in blocks:
+    for params in listed(f"{name}: blocks", blocks, f"what {block.__name__} takes"):
         x, of_block = block.forward(params, x, heads=heads)
         kept.append(of_block)
     return x, kept
@@ -205,12 +277,9 @@ def _back(block, kept, dx, **config):
     return dx, dblocks[::-1]
 
 
-def _attention(x, weights, heads):
+def _attention(x, weights, width):
     """Causal attention of grouped queries, with queries and keys turned by their position."""
-    if not isinstance(weights, tuple) or len(weights) != 4:
-        raise ValueError("llama_block: attention must be a tuple (wq, wk, wv, wo)")
     wq, wk, wv, wo = weights
-    width = wq.shape[1] // heads
     (q, kept_q), (k, kept_k), (v, kept_v) = (affine.forward(x, w) for w in (wq, wk, wv))
     (q, turned_q), (k, turned_k) = (rotary.forward(_split(a, width)) for a in (q, k))
     y, kept = grouped_query_attention.forward(q, k, _split(v, width), causal=True)

@@ -199,7 +199,7 @@ def test_the_plain_forward_has_the_slope_of_a_half_at_zero(name):
 
 
 @pytest.mark.parametrize("axis", [None, "1", 1.0, True])
-@pytest.mark.parametrize("name", ["log_sum_exp", "glu"])
+@pytest.mark.parametrize("name", ["log_sum_exp", "glu", "l2_normalize"])
 def test_an_axis_is_a_whole_number(name, axis):
     with pytest.raises(TypeError, match=f"{name}: axis is {axis!r}; it must be a whole number"):
         getattr(manual, name)(jnp.ones((2, 4)), axis=axis)

@@ -1,6 +1,7 @@
 """Attention: rows that see nothing, huge scores, every mask, blocks of any size, error texts."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -158,6 +159,69 @@ def test_a_checkpointed_stack_of_heads_under_vmap():
     np.testing.assert_allclose(together, jax.jit(f)(q, k, v), atol=1e-6)
 
 
+@pytest.mark.parametrize("options", [{}, {"causal": False, "lengths": (2, 1)}])
+@pytest.mark.parametrize("dtypes", sorted(set(itertools.permutations("ffd"))))
+def test_blocks_of_mixed_dtypes_are_attention(dtypes, options):
+    """The dtype of the output is that of q; what is computed, in the widest of the three."""
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        rng, dtypes = np.random.default_rng(6), [np.dtype(d) for d in dtypes]
+        args = [draw(rng, (2, 3, n), dtype=d)[0] for n, d in zip((4, 4, 2), dtypes, strict=True)]
+        dy = draw(rng, (2, 3, 2), dtype=dtypes[0])[0]
+        ours, theirs = (
+            gradients(f, args, dy)
+            for f in (
+                functools.partial(manual.blockwise_attention, block=2, **options),
+                functools.partial(manual.attention, **{"causal": True, **options}),
+            )
+        )
+    for a, b, dtype in zip(ours, theirs, (dtypes[0], *dtypes), strict=True):
+        assert a.dtype == b.dtype == dtype
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)  # a few ulp of numbers about 1
+
+
+def test_blocks_of_bfloat16_scale_q_in_float32():
+    """As `attention` does: a q rounded once more beside the scale would move the weights."""
+    args = draw(np.random.default_rng(7), (64, 3), (64, 3), (64, 5), dtype=jnp.bfloat16)
+    wide = [a.astype(jnp.float32) for a in args]
+    y = manual.blockwise_attention(*args, causal=False, block=16)
+    truth = manual.attention(*wide).astype(jnp.bfloat16)
+    ulps = jnp.abs(y.astype(jnp.float32) - truth.astype(jnp.float32)) > 0
+    assert ulps.mean() < 0.01  # all but those that lie at the edge of being rounded otherwise
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes", "options"),
+    [
+        ("grouped_query_attention", [(0, 4, 3, 2), (0, 2, 5, 2), (0, 2, 5, 3)], {}),
+        ("grouped_query_attention", [(2, 4, 3, 2), (2, 2, 5, 2), (2, 2, 5, 0)], {}),
+        ("blockwise_attention", [(0, 3, 2), (0, 3, 2), (0, 3, 4)], {"block": 2}),
+        ("blockwise_attention", [(2, 0, 3, 2), (2, 0, 3, 2), (2, 0, 3, 4)], {"block": 2}),
+        ("blockwise_attention", [(3, 2), (3, 2), (3, 0)], {"block": 2}),
+        ("multi_head_attention", [(0, 3, 4), (0, 5, 4), *[(4, 6)] * 3, (6, 4)], {"heads": 2}),
+    ],
+)
+def test_nothing_at_all_is_read(name, shapes, options):
+    """An empty batch, and values of no features: what the reference gives, and so its gradients."""
+    with jax.enable_x64(True):
+        f, g = (functools.partial(getattr(room, name), **options) for room in (manual, reference))
+        ours = agree(f, g, draw(np.random.default_rng(8), *shapes))
+        assert not any(np.asarray(leaf).any() for leaf in ours)
+
+
+def test_options_may_be_integers_of_numpy():
+    q, k, v = draw(np.random.default_rng(9), *[(2, 3, 4)] * 3, dtype=np.float32)
+    w = draw(np.random.default_rng(9), *[(4, 4)] * 4, dtype=np.float32)
+    for f, args, option in (
+        (manual.blockwise_attention, (q, k, v), "block"),
+        (manual.multi_head_attention, (q, k, *w), "heads"),
+    ):
+        ours, theirs = (
+            gradients(functools.partial(f, **{option: n}), args, jnp.ones_like(q))
+            for n in (np.int64(2), 2)
+        )
+        jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
 X = functools.partial(jnp.ones, dtype=jnp.float32)
 SELF = {"x": X((2, 4, 5)), "context": X((2, 4, 5)), "wq": X((5, 6)), "wk": X((5, 6)),
         "wv": X((5, 6)), "wo": X((6, 5))}  # fmt: skip
@@ -185,7 +249,7 @@ SELF = {"x": X((2, 4, 5)), "context": X((2, 4, 5)), "wq": X((5, 6)), "wk": X((5,
         (
             lambda: manual.attention(*[X((2, 3, 2))] * 3, mask=np.ones((3, 4), bool)),
             ValueError,
-            r"mask has shape \(1, 3, 4\) and the scores \(2, 3, 3\); it must be \(3, 3\)",
+            r"mask has shape \(3, 4\) and the scores \(2, 3, 3\); it must be \(3, 3\)",
         ),
         (
             lambda: manual.attention(*[X((2, 3, 2))] * 3, mask=np.ones((3,), bool)),
@@ -231,7 +295,12 @@ SELF = {"x": X((2, 4, 5)), "context": X((2, 4, 5)), "wq": X((5, 6)), "wk": X((5,
         (
             lambda: manual.blockwise_attention(*[X((4, 2))] * 3, block=0),
             ValueError,
-            "block must be a positive number; got 0",
+            "blockwise_attention: block is 0; it must be 1 or more",
+        ),
+        (
+            lambda: manual.blockwise_attention(*[X((4, 2))] * 3, block=2.0),
+            TypeError,
+            "blockwise_attention: block is 2.0; it must be a whole number",
         ),
         (
             lambda: manual.multi_head_attention(**SELF, heads=4),
@@ -241,7 +310,43 @@ SELF = {"x": X((2, 4, 5)), "context": X((2, 4, 5)), "wq": X((5, 6)), "wk": X((5,
         (
             lambda: manual.multi_head_attention(**SELF, heads=0),
             ValueError,
-            "heads must be a positive",
+            "multi_head_attention: heads is 0; it must be 1 or more",
+        ),
+        (
+            lambda: manual.multi_head_attention(**SELF, heads="2"),
+            TypeError,
+            "multi_head_attention: heads is '2'; it must be a whole number",
+        ),
+        *(
+            (
+                lambda b=b: manual.multi_head_attention(**SELF, **{b: X(4)}, heads=2),
+                ValueError,
+                rf"^multi_head_attention: {b} has shape \(4,\); with w{b[1]} of shape",
+            )
+            for b in ("bq", "bk", "bv", "bo")
+        ),
+        *(
+            (
+                lambda of=of: manual.multi_head_attention(**SELF | {of: X((2, 4, 7))}, heads=2),
+                ValueError,
+                rf"^multi_head_attention: {w} has shape \(5, 6\); with {of} of shape \(2, 4, 7\)",
+            )
+            for of, w in (("x", "wq"), ("context", "wk"))
+        ),
+        (
+            lambda: manual.multi_head_attention(**SELF | {"x": X((2, 0, 5))}, heads=2),
+            ValueError,
+            r"^multi_head_attention: x has shape \(2, 0, 5\) .* with a query and a key at least",
+        ),
+        (
+            lambda: manual.multi_head_attention(**SELF, heads=2, mask=np.ones((2, 4), bool)),
+            ValueError,
+            r"^multi_head_attention: mask has shape \(2, 4\) and the scores \(2, 2, 4, 4\)",
+        ),
+        (
+            lambda: manual.multi_head_attention(**SELF, heads=2, lengths=(3,)),
+            ValueError,
+            r"^multi_head_attention: lengths have shape \(1,\); they must be \(2,\)",
         ),
         (
             lambda: manual.multi_head_attention(**SELF | {"x": X((4, 5))}, heads=2),
@@ -268,3 +373,10 @@ SELF = {"x": X((2, 4, 5)), "context": X((2, 4, 5)), "wq": X((5, 6)), "wk": X((5,
 def test_what_does_not_fit_is_named(call, error, message):
     with pytest.raises(error, match=message):
         jax.eval_shape(call)  # at trace time
+
+
+@pytest.mark.parametrize("name", ["attention", "grouped_query_attention", "blockwise_attention"])
+def test_a_scale_is_one_number(name):
+    q = jnp.ones((2, 2, 3, 4))
+    with pytest.raises(ValueError, match=rf"{name}: scale has shape \(3, 1\); it must be a number"):
+        getattr(manual, name)(q, q, q, scale=jnp.ones((3, 1)))

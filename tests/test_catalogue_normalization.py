@@ -261,7 +261,7 @@ X, V, W = jnp.ones((2, 3, 4)), jnp.ones(4), jnp.ones(3)
             r"weight_norm: g has shape \(3,\) and v \(3, 4\); with v of \(\*in, out\), g must be",
         ),
         (lambda: manual.l2_normalize(V, axis=1), r"l2_normalize: x has shape \(4,\) and no axis 1"),
-        (lambda: manual.l2_normalize(V, eps=-1.0), "l2_normalize: eps is -1.0; it must not be neg"),
+        (lambda: manual.l2_normalize(V, eps=-1.0), "l2_normalize: eps is -1.0; it must be 0 or"),
         (lambda: manual.clip_by_value(V, low=2, high=1), "low is 2 and high 1; low must not be ab"),
         (lambda: manual.clip_by_value(V, low=jnp.nan, high=1), "low is nan and high 1; low must"),
         (lambda: manual.clip_by_value(V, low=V, high=1), r"clip_by_value: low has shape \(4,\)"),

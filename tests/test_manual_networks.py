@@ -198,19 +198,43 @@ def test_init_mlp_gives_glorot_layers():
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ([], "mlp: params must be a list of at least one layer .w, b.; it is empty"),
-        (((jnp.ones((3, 2)), None),), "mlp: params must be a list .*; a tuple came"),
-        ([[jnp.ones((3, 2)), None]], "mlp: layer 0 of params must be a tuple .w, b.; a list came"),
-        ([(jnp.ones((3, 2)),)], "mlp: layer 0 of params must be .*; a tuple came of 1"),
+        ([], "params must be a list of layers .w, b., one at least; it is a list of 0"),
+        ({}, "params must be a list .*; it is a dict of 0"),
+        (jnp.ones((4, 3)), r"params must be a list .*; it has shape \(4, 3\)"),
+        (((jnp.ones((3, 2)), None),), "params must be a list .*; it is a tuple of 1"),
+        ([[jnp.ones((3, 2)), None]], "layer 0 of params must be a tuple .w, b.; it is a list of 2"),
+        ([(jnp.ones((3, 2)),)], "layer 0 of params must be .*; it is a tuple of 1"),
         (
             [(jnp.ones((3, 2)), None), (jnp.ones((3, 2)), None)],
-            r"affine: x has shape \(4, 2\) and w \(3, 2\)",
+            r"w of layer 1 of params has shape \(3, 2\), and its input has shape \(4, 2\)",
+        ),
+        ([(None, None)], "w of layer 0 of params is None"),
+        (
+            [(jnp.ones((3, 2)), jnp.ones(1))],
+            r"b of layer 0 of params has shape \(1,\); .* an array of shape \(2,\), or None",
         ),
     ],
 )
 def test_params_that_do_not_fit_are_named(params, message):
-    with pytest.raises(ValueError, match=message):
-        manual.mlp(params, jnp.ones((4, 3)))
+    x = jnp.ones((4, 3))
+    for name, f in (("mlp", manual.mlp), ("mlp_loss", lambda p, x: manual.mlp_loss(p, x, x))):
+        with pytest.raises(ValueError, match=f"^{name}: {message}"):
+            jax.eval_shape(lambda f=f: f(params, x))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "error", "message"),
+    [
+        ((), ValueError, "init_mlp: sizes are .*; a net has an input and an output at least"),
+        ((3,), ValueError, "init_mlp: sizes are .3,.; a net has an input and an output"),
+        ((3, -1), ValueError, "init_mlp: size 1 is -1; it must be 1 or more"),
+        ((0, 0), ValueError, "init_mlp: size 0 is 0"),
+        ((3, 2.5), TypeError, "init_mlp: size 1 is 2.5; it must be a whole number"),
+    ],
+)
+def test_sizes_that_make_no_net_are_named(sizes, error, message):
+    with pytest.raises(error, match=message):
+        manual.init_mlp(sizes, key=jax.random.key(0))
 
 
 @pytest.mark.parametrize(
