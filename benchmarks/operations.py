@@ -4,14 +4,16 @@
     python benchmarks/operations.py -k lstm          # what has lstm in its name
     python benchmarks/operations.py --write          # the table also to benchmarks/OPERATIONS.md
 
-The two are timed in turns within one run, on inputs drawn anew; what counts is the ratio of their
-medians. Autodiff is compiled and timed a second time beside them: its ratio to itself says how far
-to believe the other. The memory is the compiler's own analysis of the temporary buffers.
+The two are timed in turns within one run, in every order, on inputs drawn anew; what counts is
+the ratio of their medians. Autodiff is compiled and timed a second time beside them: its ratio to
+itself says how far to believe the other. The memory is the compiler's own analysis of the
+temporary buffers.
 """
 
 import argparse
 import dataclasses
 import functools
+import itertools
 import pathlib
 import statistics
 import sys
@@ -227,9 +229,10 @@ def measure(row: Row, rounds: int) -> dict[str, Any]:
         side.run(inputs[0], dy)
     once = sum(side.run(inputs[0], dy) for side in sides)
     rounds = max(rounds, min(20 * rounds, int(SECONDS / once)))
-    for i in range(rounds):
-        turn = sides if i % 2 else sides[::-1]
-        for side in turn:
+    # whoever is first in a round finds its inputs out of the caches: each as often as the others
+    turns = list(itertools.permutations(sides))
+    for i in range(-(-rounds // len(turns)) * len(turns)):
+        for side in turns[i % len(turns)]:
             side.times.append(side.run(inputs[i % len(inputs)], dy))
     ours, theirs, again = (statistics.median(side.times) for side in sides)
     temporary, of_autodiff = (side.temporary for side in sides[:2])
@@ -272,7 +275,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--platform", default=None, help="cpu, gpu or tpu (default: what JAX takes)"
     )
     parser.add_argument("-k", metavar="PATTERN", default="", help="only what has it in its name")
-    parser.add_argument("--rounds", type=int, default=5, help="timed calls of each (5)")
+    parser.add_argument("--rounds", type=int, default=6, help="timed calls of each, in sixes (6)")
     parser.add_argument("--write", action="store_true", help=f"write the table to {FILE.name} too")
     given = parser.parse_args(arguments)
     if given.rounds < 1:
