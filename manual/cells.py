@@ -3,14 +3,15 @@
 In a step every array has a sample in each column: the input is (in, batch), a state (hidden,
 batch). What is linear in a cell are its maps a = Wᵀ[x; h] + b, of all its gates at once or of some.
 A cell takes (state before, x, maps) to the state after and what the backward needs; its backward
-takes the cotangent of the state after to those of the state before and of x, and to the δ of each
-map, the cotangent of what it gives.
+takes the cotangent of the state after to that of the state before and to the δ of each map, the
+cotangent of what it gives. Of the deltas of many steps come x̄ and the cotangents of the maps.
 What is kept is what the cotangents are multiplied by, slopes of σ and tanh out of their arguments:
 the backward is then nothing but products, and 1 − σ and 1 − tanh² of a shut gate have their digits.
 """
 
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,25 +19,67 @@ from jax import lax
 
 from handgrad.manual.numerics import sigmoid_and_slope, tanh_and_slope
 
-__all__ = ["CELLS", "PEEPHOLES", "Cell", "ahead"]
+__all__ = ["CELLS", "PEEPHOLES", "Cell", "ahead", "behind", "joined", "to_x"]
+
+
+class Map(NamedTuple):
+    """a = Wᵀ[x; h] + b, with W = [Wx; Wh]; one of the two is None where only the other is read."""
+
+    wx: Any
+    wh: Any
+    b: Any
 
 
 class Cell(NamedTuple):
     gates: int  # columns of Wx, Wh and b, in units of hidden
     states: tuple[str, ...]  # h first
     weights: tuple[str, ...]
-    maps: Callable  # weights -> the maps, each a pair of W = [Wx; Wh], (in + hidden, ·), and b
+    maps: Callable  # weights -> the maps, and peepholes after them
     step: Callable  # (state, x, the maps `ahead`) -> (state, kept)
-    back: Callable  # (dstate, kept, maps) -> (dstate before, dx, the δ of each map)
-    gather: Callable  # (deltas, x, before, after, kept) of many steps, in rows -> W̄ᵀ, b̄ of each map
-    parts: Callable  # (W̄ and b̄ of each map, the size of x) -> the cotangents of the weights
+    back: Callable  # (dstate, kept, the maps `behind`) -> (dstate before, the δ of each map)
+    gather: Callable  # (deltas, x, before, after, kept) of many steps -> cotangents like `joined`
+    parts: Callable  # (cotangents like `joined`, the size of x) -> cotangents of the weights
+
+
+def joined(maps):
+    """Of each map Wᵀ, whose rows a product reads, and b."""
+
+    def join(m):
+        return jnp.concatenate([w for w in (m.wx, m.wh) if w is not None]).T, m.b
+
+    return _each(join, maps)
 
 
 def ahead(maps, batch):
-    """With Wᵀ, whose rows a product reads, and a column of b for each sample."""
+    """For `step`: joined, with a column of b for each sample."""
     return jax.tree.map(
-        lambda m: m.T if m.ndim == 2 else jnp.broadcast_to(m[:, None], (len(m), batch)), maps
+        lambda m: m if m.ndim == 2 else jnp.broadcast_to(m[:, None], (len(m), batch)), joined(maps)
     )
+
+
+def behind(maps):
+    """For `back`: Wh in the blocks of its gates.
+
+    On CPU a small product is made by one thread, and a somewhat larger one waits longer for the
+    others than they save.
+    """
+
+    def split(m):
+        blocks = m.wh.shape[1] // max(len(m.wh), 1)
+        return m._replace(wh=jnp.split(m.wh, max(blocks, 1), 1))
+
+    return _each(lambda m: m if m.wh is None else split(m), maps)
+
+
+def to_x(maps, deltas):
+    """x̄ = Σ Wx δ over the maps that read x."""
+    of_maps = zip(maps, deltas, strict=False)  # peepholes have no δ of their own
+    return functools.reduce(jnp.add, [m.wx @ delta for m, delta in of_maps if m.wx is not None])
+
+
+def _each(f, maps):
+    """Of each map; peepholes stay as they are."""
+    return tuple(f(m) if isinstance(m, Map) else m for m in maps)
 
 
 def _affine(linear, *columns):
@@ -45,11 +88,10 @@ def _affine(linear, *columns):
     return w @ jnp.concatenate(columns) + b
 
 
-def _back(linear, delta, hidden):
-    """x̄ and h̄: [x̄; h̄] = W δ."""
-    both = linear[0] @ delta
-    size = len(both) - hidden
-    return both[:size], both[size:]
+def _to_h(linear, delta):
+    """h̄ = Wh δ, of a map `behind`."""
+    blocks = zip(linear.wh, jnp.split(delta, len(linear.wh)), strict=True)
+    return functools.reduce(jnp.add, [w @ of_gate for w, of_gate in blocks])
 
 
 def _gathered(delta, *rows):
@@ -57,14 +99,10 @@ def _gathered(delta, *rows):
     return delta @ jnp.concatenate(rows, 1), delta.sum(1)
 
 
-def _map(wx, wh, b):
-    return jnp.concatenate([wx, wh]), b
-
-
 def _parts(linear, size):
-    """Wx, Wh and b."""
+    """W̄x, W̄h and b̄."""
     w, b = linear
-    return w[:size], w[size:], b
+    return w.T[:size], w.T[size:], b
 
 
 # --- one map: the Elman net and the LSTM ---------------------------------------------------------
@@ -79,14 +117,13 @@ def _rnn(g_and_slope: Callable) -> Cell:
 
     def back(dstate, slope, maps):
         delta = dstate[0] * slope
-        dx, dh = _back(maps[0], delta, len(delta))
-        return (dh,), dx, (delta,)
+        return (_to_h(maps[0], delta),), (delta,)
 
     return Cell(1, ("h",), ("wx", "wh", "b"), _one, step, back, _gather_one, _one_in_parts)
 
 
 def _one(weights):
-    return (_map(*weights[:3]),)
+    return (Map(*weights[:3]),)
 
 
 def _gather_one(deltas, x, before, after, kept):
@@ -102,12 +139,12 @@ def _lstm_step(state, x, maps):
     (h, before), (gates, *peepholes) = state, maps
     i, f, g, o = jnp.split(_affine(gates, x, h), 4)
     for p in peepholes:
-        i, f = i + p[:, :1] * before, f + p[:, 1:2] * before
+        i, f = i + p[0, :, None] * before, f + p[1, :, None] * before
     (i, di), (f, df) = sigmoid_and_slope(i), sigmoid_and_slope(f)
     g, dg = tanh_and_slope(g)
     c = f * before + i * g
     for p in peepholes:
-        o = o + p[:, 2:] * c
+        o = o + p[2, :, None] * c
     o, do = sigmoid_and_slope(o)
     t, dt = tanh_and_slope(c)
     return (o * t, c), (jnp.stack([g * di, before * df, i * dg, t * do]), o * dt, f)
@@ -124,8 +161,7 @@ def _lstm_back(dstate, kept, maps):
     for p in peepholes:
         before = before + p[0, :, None] * delta[0] + p[1, :, None] * delta[1]
     delta = delta.reshape(4 * len(dh), dh.shape[1])
-    dx, dh = _back(gates, delta, len(dh))
-    return (dh, before), dx, (delta,)
+    return (_to_h(gates, delta), before), (delta,)
 
 
 def _peeping(weights):
@@ -136,7 +172,7 @@ def _gather_peeping(deltas, x, before, after, kept):
     """p̄ᵢ = Σ δᵢ ∘ c₋,   p̄_f = Σ δ_f ∘ c₋,   p̄ₒ = Σ δₒ ∘ c."""
     i, f, _, o = jnp.split(deltas[0], 4)
     pairs = (i, before[1]), (f, before[1]), (o, after[1])
-    dp = jnp.stack([(delta * c.T).sum(1) for delta, c in pairs], 1)
+    dp = jnp.stack([(delta * c.T).sum(1) for delta, c in pairs])
     return *_gather_one(deltas, x, before, after, kept), dp
 
 
@@ -149,7 +185,7 @@ def _peeping_in_parts(dmaps, size):
 
 def _reset_before(weights):
     """One map for r and z, and one for n, which reads r ∘ h₋."""
-    return tuple(_map(*block) for block in zip(*map(_gates_and_new, weights), strict=True))
+    return tuple(map(Map, *map(_gates_and_new, weights)))
 
 
 def _gru_step(state, x, maps):
@@ -164,10 +200,9 @@ def _gru_back(dstate, kept, maps):
     """q, the cotangent of r ∘ h₋, out of δₙ;   δᵣ = q ∘ h₋ ∘ r(1 − r),   h̄₋ = h̄ ∘ z + q ∘ r + …"""
     (dh,), (to, to_n, z, r), (gates, new) = dstate, kept, maps
     delta_n = dh * to_n
-    dx, q = _back(new, delta_n, len(dh))
+    q = _to_h(new, delta_n)
     delta = (to * _where_last(to, dh, q)).reshape(2 * len(dh), dh.shape[1])
-    dx_gates, dh_gates = _back(gates, delta, len(dh))
-    return (dh * z + q * r + dh_gates,), dx + dx_gates, (delta, delta_n)
+    return (dh * z + q * r + _to_h(gates, delta),), (delta, delta_n)
 
 
 def _gather_gru(deltas, x, before, after, kept):
@@ -184,7 +219,7 @@ def _reset_before_in_parts(dmaps, size):
 def _reset_after(weights):
     """A map for r and z, one for what x says to n, and one for m = Uₙᵀ h₋ + bₙ."""
     (wx, wx_n), (wh, wh_n), (b, b_n) = map(_gates_and_new, weights[:3])
-    return _map(wx, wh, b), (wx_n, b_n), (wh_n, weights[3])
+    return Map(wx, wh, b), Map(wx_n, None, b_n), Map(None, wh_n, weights[3])
 
 
 def _gru_after_step(state, x, maps):
@@ -199,12 +234,12 @@ def _gru_after_step(state, x, maps):
 
 def _gru_after_back(dstate, kept, maps):
     """δᵣ = δₙ ∘ m ∘ r(1 − r);   m has the cotangent δₙ ∘ r, and with it go Uₙ, bₙ and h₋."""
-    (dh,), (to, to_n, z, r), (gates, new, inner) = dstate, kept, maps
+    (dh,), (to, to_n, z, r), (gates, _, inner) = dstate, kept, maps
     delta_n = dh * to_n
     delta = (to * _where_last(to, dh, delta_n)).reshape(2 * len(dh), dh.shape[1])
     dm = delta_n * r
-    dx, dh_gates = _back(gates, delta, len(dh))
-    return (dh * z + dh_gates + inner[0] @ dm,), dx + new[0] @ delta_n, (delta, delta_n, dm)
+    dh = dh * z + _to_h(gates, delta) + _to_h(inner, dm)
+    return (dh,), (delta, delta_n, dm)
 
 
 def _gather_gru_after(deltas, x, before, after, kept):
@@ -214,7 +249,7 @@ def _gather_gru_after(deltas, x, before, after, kept):
 
 def _reset_after_in_parts(dmaps, size):
     gates, (wx, b), (wh, bn) = dmaps
-    return *_side_by_side(_parts(gates, size), (wx, wh, b)), bn
+    return *_side_by_side(_parts(gates, size), (wx.T, wh.T, b)), bn
 
 
 def _gates_and_new(weight):

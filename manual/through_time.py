@@ -1,15 +1,15 @@
 """What goes on in time: a cell from step to step, and back through all of them.
 
-The reverse scan makes only the deltas; every weight gradient is one product of many inputs and
-many deltas. It is made for a block of steps at a time: the deltas of one block are all that ever
-exists of them, and are still in the cache when they are multiplied.
+The reverse scan makes only the deltas; x̄ and every weight gradient is one product of many deltas.
+It is made for a block of steps at a time: the deltas of one block are all that ever exists of them,
+and are still in the cache when they are multiplied.
 """
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from handgrad.manual.cells import Cell, ahead
+from handgrad.manual.cells import Cell, ahead, behind, joined, to_x
 from handgrad.manual.numerics import wide
 
 __all__ = ["backward", "carried", "check", "forward"]
@@ -84,30 +84,30 @@ def backward(cell: Cell, residuals, dstates, dend, alive=None, cuts=None, revers
     """The cotangents of x, the first state and the weights.
 
     dstates, dend: the cotangents of what `forward` returns, dstates perhaps of h alone. Against the
-    order of the forward the cell takes s̄ₜ + s̄ₜ₊₁ to s̄ₜ₋₁, x̄ₜ and δₜ; of the deltas of a block of
-    steps, in columns, and of what they were made of, in rows, comes W̄ᵀ = Σ δ [x; h]ᵀ.
+    order of the forward the cell takes s̄ₜ + s̄ₜ₊₁ to s̄ₜ₋₁ and δₜ; of the deltas of a block of steps,
+    in columns, come x̄ = Wx δ and, with what they were made of in rows, W̄ᵀ = Σ δ [x; h]ᵀ.
     """
     x, state, weights, states, kept = residuals
     (batch, time, features), maps = x.shape, cell.maps(weights)
+    maps_behind = behind(maps)
 
     def block(carried, first, size):
         """The steps from `first` on, and what they add."""
         dstate, dx, dmaps = carried
 
-        def step(carried, now):
-            (dstate, dx), (t, given) = carried, now
+        def step(dstate, now):
+            t, given = now
             dafter = (*map(jnp.add, dstate, given), *dstate[len(given) :])
             of_step = jax.tree.map(lambda a: a[t], kept)
-            dbefore, of_x, deltas = cell.back(dafter, of_step, maps)
+            dbefore, deltas = cell.back(dafter, of_step, maps_behind)
             dbefore = _where(alive, t, dbefore, dstate)
             if cuts is not None:
                 dbefore = tuple(jnp.where(cuts[t], 0, s) for s in dbefore)
-            of_x, *deltas = _where(alive, t, (of_x, *deltas), [0] * (1 + len(deltas)))
-            return (dbefore, lax.dynamic_update_index_in_dim(dx, of_x.T, t, 1)), deltas
+            return dbefore, _where(alive, t, deltas, [0] * len(deltas))
 
         given = tuple(jnp.transpose(_steps(d, first, size), (1, 2, 0)) for d in dstates)
         steps = first + jnp.arange(size), given
-        (dstate, dx), deltas = lax.scan(step, (dstate, dx), steps, reverse=not reverse)
+        dstate, deltas = lax.scan(step, dstate, steps, reverse=not reverse)
         deltas = [jnp.swapaxes(d, 0, 1).reshape(d.shape[1], size * batch) for d in deltas]
         after = [jnp.swapaxes(_steps(s, first, size), 0, 1) for s in states]
         before = [_before(*of, first, reverse) for of in zip(states, after, state, strict=True)]
@@ -115,7 +115,8 @@ def backward(cell: Cell, residuals, dstates, dend, alive=None, cuts=None, revers
         rows = jax.tree.map(lambda a: a.reshape(size * batch, a.shape[2]), rows)
         of_block = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, first, size), kept)
         dmaps = jax.tree.map(jnp.add, dmaps, cell.gather(deltas, *rows, of_block))
-        return dstate, dx, dmaps
+        of_x = jnp.transpose(to_x(maps, deltas).reshape(features, size, batch), (2, 1, 0))
+        return dstate, lax.dynamic_update_slice_in_dim(dx, of_x, first, 1), dmaps
 
     size = min(max(_COLUMNS // max(batch, 1), 1), time)
     blocks, rest = divmod(time, size)
@@ -128,13 +129,12 @@ def backward(cell: Cell, residuals, dstates, dend, alive=None, cuts=None, revers
         return run[0]
 
     parts = [whole, lambda carried: block(carried, blocks * size, rest)][: 1 + bool(rest)]
-    dmaps = jax.tree.map(lambda m: jnp.zeros_like(m.T), maps)
+    dmaps = jax.tree.map(jnp.zeros_like, joined(maps))
     carried = tuple(d.T for d in dend), jnp.zeros_like(x), dmaps
     for part in parts if reverse else parts[::-1]:
         carried = part(carried)
     dstate, dx, dmaps = carried
-    dweights = cell.parts(jax.tree.map(jnp.transpose, dmaps), features)
-    return dx, tuple(d.T for d in dstate), dweights
+    return dx, tuple(d.T for d in dstate), cell.parts(dmaps, features)
 
 
 def _at(x, t):
