@@ -38,19 +38,15 @@ def linear_softmax_cross_entropy(x, w, b, labels, *, reduction="mean", block=256
     size, classes = labels.size, w.shape[1]
     rows = _blocks(x.reshape(size, x.shape[-1]), block)
     wide_w, wide_b = widen(w), jnp.zeros(classes, wide(x.dtype)) if b is None else widen(b)
-    width = min(_COLUMNS, classes)
+    minus_b, width = -wide_b, min(_COLUMNS, classes)
     parts = -(-classes // width)
 
     def one(gradient, now):
         x, xt, c = now
         a = widen(x) @ wide_w  # (block, classes)
 
-        def highest(k, peak):  # of some columns: for the whole maximum all of a + b would be stored
-            start = jnp.minimum(k * width, classes - width)
-            s = _columns(a, start, width) + _columns(wide_b, start, width)[None, :]
-            return jnp.maximum(peak, s.max(-1, keepdims=True))
-
-        peak = lax.fori_loop(0, parts, highest, jnp.full(c.shape, -jnp.inf, a.dtype))
+        # a + b by another name: under the same one, all of it would be stored for the maximum
+        peak = (a - minus_b[None, :]).max(-1, keepdims=True)
         s = a + wide_b[None, :]
         s_c = jnp.take_along_axis(s, c, -1, mode="clip")
         chosen = lax.broadcasted_iota(c.dtype, s.shape, 1) == c
@@ -59,23 +55,24 @@ def linear_softmax_cross_entropy(x, w, b, labels, *, reduction="mean", block=256
         others = jnp.where(c < classes, others, jnp.nan)
         total = others + jnp.exp(s_c - peak)
         loss = jnp.where(s_c == peak, jnp.log1p(others), jnp.log(total) + (peak - s_c))
-        total = jnp.where(c < 0, jnp.inf, total)  # nothing flows back into a row of padding
+        scale = 1 / jnp.where(c < 0, jnp.inf, total)  # nothing flows back into a row of padding
+        scaled = widen(xt) * scale.T
 
         def some(k, state):  # of the columns: what is made of them is still in the cache when used
             dw, db, dx = state
             start = jnp.minimum(k * width, classes - width)
             column = start + lax.broadcasted_iota(c.dtype, (len(x), width), 1)
-            ds = jnp.where(column == c, -others, _columns(e, start, width)) / total
-            ds = jnp.where(column < k * width, 0, ds)  # these the one before has had
-            dw = _add(dw, widen(xt) @ ds, start)
+            ds = jnp.where(column == c, -others, _columns(e, start, width))  # times total
+            if classes % width:
+                ds = jnp.where(column < k * width, 0, ds)  # these the one before has had
             return (
-                dw,
-                _add(db, jnp.ones(len(x), ds.dtype) @ ds, start),
+                _add(dw, scaled @ ds, start),
+                _add(db, scale[:, 0] @ ds, start),
                 dx + ds @ _columns(wide_w, start, width).T,
             )
 
         dw, db, dx = lax.fori_loop(0, parts, some, (*gradient, jnp.zeros(x.shape, s.dtype)))
-        return (dw, db), (jnp.where(c < 0, 0, loss), dx)
+        return (dw, db), (jnp.where(c < 0, 0, loss), scale * dx)
 
     start = jnp.zeros_like(wide_w), jnp.zeros_like(wide_b)
     blocks = rows, jnp.swapaxes(rows, 1, 2), _classes(labels, block, classes)
