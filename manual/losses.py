@@ -202,7 +202,7 @@ def softmax_cross_entropy(logits, labels):
     need not be one. Returns (*batch,).
     Backward: s̄ᵢ = L̄ (pᵢ Σₖcₖ − cᵢ) = L̄ (pᵢ Σ_{k≠i}cₖ − cᵢ(1 − pᵢ)),  c̄ᵢ = −L̄ ln pᵢ;
     with Σ c = 1 it is the p − c of the books. 1 − p is −(e^{ln p} − 1): the gradient of an almost
-    certain class keeps its digits.
+    certain class keeps its digits. Where there is none, the first form has them too.
     Raises ValueError where the shapes differ, TypeError for integer labels.
     Source: "Fundamentals of deep learning" (ch. 3), eq. 3.17–3.18; "The Math Behind Deep
     Learning" (ch. 14), eq. 14.157–14.167 (there for the loss of eq. 14.151, for which it fails).
@@ -224,9 +224,16 @@ def _(residuals, dy):
     logits, labels, normaliser = residuals
     log_p = log_probabilities(logits, normaliser)
     c, dy = widen(labels), widen(dy)[..., None]
-    dlogits = dy * (jnp.exp(log_p) * (c.sum(-1, keepdims=True) - c) + c * jnp.expm1(log_p))
-    dlabels = -dy * log_p
-    return dlogits.astype(logits.dtype), dlabels.astype(labels.dtype)
+    total = c.sum(-1, keepdims=True)
+
+    def with_a_certain_class():
+        return dy * (jnp.exp(log_p) * (total - c) + c * jnp.expm1(log_p))
+
+    def without():
+        return dy * (jnp.exp(log_p) * total - c)
+
+    dlogits = lax.cond((normaliser[1] < 0.5).any(), with_a_certain_class, without)
+    return dlogits.astype(logits.dtype), (-dy * log_p).astype(labels.dtype)
 
 
 @op
