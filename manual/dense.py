@@ -71,16 +71,23 @@ def bilinear(x1, x2, w, b=None):
 
     x1: (*batch, in1). x2: (*batch, in2). w: (in1, in2, out). b: (out,), or None for no bias.
     Returns (*batch, out).
-    Backward, with t = x₁ w (*batch, in2, out), kept from the forward, and u = x₂ᵀ ȳ of that shape:
-        x̄₁ = u wᵀ,   x̄₂ = t ȳ,   w̄ = Σ x₁ᵀ u,   b̄ = Σ ȳ  over the batch
-    so there are three products of matrices in all, one of them in the forward.
+    Backward, with the pairs p = x₁ ⊗ x₂ (*batch, in1, in2), made anew, and p̄ = ȳ wᵀ of that shape:
+        x̄₁ = p̄ x₂,   x̄₂ = x₁ᵀ p̄,   w̄ = Σ pᵀ ȳ,   b̄ = Σ ȳ  over the batch
+    or, where out < in1, with t = x₁ w (*batch, in2, out), kept, and u = x₂ᵀ ȳ of that shape:
+        x̄₁ = u wᵀ,   x̄₂ = t ȳ,   w̄ = Σ x₁ᵀ u
+    so there are three products of matrices in all, one of them in the forward, and of a sample
+    nothing is made that is larger than the smaller of in1 in2 and in2 out.
     Every sum is accumulated in float32 at least. Raises ValueError where the shapes do not fit.
     Source: Tenenbaum, Freeman (2000), "Separating style and content with bilinear models".
     """
     _check_bilinear(x1, x2, w, b)
     in1, in2, out = w.shape
-    t = _matmul(x1, w.reshape(in1, in2 * out)).reshape(*x2.shape, out)
-    y = jnp.einsum("...jo,...j->...o", t, widen(x2))
+    if out < in1:
+        t = _matmul(x1, w.reshape(in1, in2 * out)).reshape(*x2.shape, out)
+        y = jnp.einsum("...jo,...j->...o", t, widen(x2))
+    else:
+        t = None
+        y = _matmul(_pairs(x1, x2), w.reshape(in1 * in2, out))
     if b is not None:
         y = y + jnp.broadcast_to(widen(b), y.shape)
     return y.astype(x1.dtype), (x1, x2, w, b, t)
@@ -90,12 +97,23 @@ def bilinear(x1, x2, w, b=None):
 def _(residuals, dy):
     x1, x2, w, b, t = residuals
     dy, (in1, in2, out) = widen(dy), w.shape
-    u = widen(x2)[..., None] * dy[..., None, :]
-    u = u.reshape(*x2.shape[:-1], in2 * out)
-    dx1 = jnp.matmul(u, widen(w).reshape(in1, in2 * out).T)
-    dx2 = jnp.einsum("...jo,...o->...j", t, dy)
-    dw = outer(widen(x1), u).reshape(w.shape)
-    return dx1, dx2, dw, None if b is None else dy.sum(_batch(dy))
+    if t is not None:
+        u = _pairs(x2, dy)
+        dx1 = jnp.matmul(u, widen(w).reshape(in1, in2 * out).T)
+        dx2 = jnp.einsum("...jo,...o->...j", t, dy)
+        dw = outer(widen(x1), u)
+    else:
+        dp = jnp.matmul(dy, widen(w).reshape(in1 * in2, out).T).reshape(*x1.shape, in2)
+        dx1 = jnp.einsum("...ij,...j->...i", dp, widen(x2))
+        dx2 = jnp.einsum("...ij,...i->...j", dp, widen(x1))
+        dw = outer(_pairs(x1, x2), dy)
+    return dx1, dx2, dw.reshape(w.shape), None if b is None else dy.sum(_batch(dy))
+
+
+def _pairs(a, b):
+    """(*batch, m), (*batch, n) -> all aᵢ bⱼ, (*batch, m n), in `wide`."""
+    a, b = widen(a), widen(b)
+    return (a[..., None] * b[..., None, :]).reshape(*a.shape[:-1], a.shape[-1] * b.shape[-1])
 
 
 def _check_bilinear(x1, x2, w, b):
