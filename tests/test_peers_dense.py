@@ -20,6 +20,7 @@ def test_bilinear():
 
     agree(manual.bilinear, theirs, normal(2, 3, 5), normal(2, 3, 4), normal(5, 4, 6), normal(6))
     agree(manual.bilinear, theirs, normal(3, 5), normal(3, 4), normal(5, 4, 6), None)
+    agree(manual.bilinear, theirs, normal(2, 3, 5), normal(2, 3, 4), normal(5, 4, 2), normal(2))
 
 
 def test_tied_weights():
