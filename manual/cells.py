@@ -21,6 +21,8 @@ from handgrad.manual.numerics import sigmoid_and_slope, tanh_and_slope
 
 __all__ = ["CELLS", "PEEPHOLES", "Cell", "ahead", "behind", "joined", "to_x"]
 
+_SMALL = 256  # hidden units
+
 
 class Map(NamedTuple):
     """a = Wᵀ[x; h] + b, with W = [Wx; Wh]; one of the two is None where only the other is read."""
@@ -58,15 +60,15 @@ def ahead(maps, batch):
 
 
 def behind(maps):
-    """For `back`: Wh in the blocks of its gates.
+    """For `back`: Wh as a list of blocks, those of its gates where they are small.
 
-    On CPU a small product is made by one thread, and a somewhat larger one waits longer for the
-    others than they save.
+    A small product is made by one thread of the CPU, before others are awake to help with a larger.
     """
 
     def split(m):
-        blocks = m.wh.shape[1] // max(len(m.wh), 1)
-        return m._replace(wh=jnp.split(m.wh, max(blocks, 1), 1))
+        hidden, gates = m.wh.shape
+        blocks = gates // hidden if 0 < hidden <= _SMALL else 1
+        return m._replace(wh=jnp.split(m.wh, blocks, 1))
 
     return _each(lambda m: m if m.wh is None else split(m), maps)
 

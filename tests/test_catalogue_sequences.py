@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handgrad import manual, reference
-from handgrad.manual import through_time
+from handgrad.manual import cells, through_time
 
 GATES = {"tanh": 1, "relu": 1, "lstm": 4, "gru": 3, "gru_reset_after": 3}
 
@@ -156,6 +156,24 @@ def test_blocks_of_steps_are_one_sequence(columns, cell, reverse, monkeypatch):
         args = net(cell, time=5)
         ours, theirs = (
             gradients(functools.partial(room.recurrence, **config), *args)
+            for room in (manual, reference)
+        )
+    close(ours, theirs)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "gru_reset_after"])
+def test_the_gates_of_a_large_net_are_one_product(cell, monkeypatch):
+    def products():
+        loss = jax.grad(lambda *args: manual.recurrence(*args, cell=cell)[0].sum())
+        return str(jax.make_jaxpr(loss)(*args)).count("dot_general")
+
+    with jax.enable_x64(True):
+        args = net(cell)
+        gate_by_gate = products()
+        monkeypatch.setattr(cells, "_SMALL", 2)
+        assert products() < gate_by_gate
+        ours, theirs = (
+            gradients(functools.partial(room.recurrence, cell=cell), *args)
             for room in (manual, reference)
         )
     close(ours, theirs)
