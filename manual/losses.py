@@ -227,10 +227,11 @@ def _(residuals, dy):
     total = c.sum(-1, keepdims=True)
 
     def with_a_certain_class():
-        return dy * (jnp.exp(log_p) * (total - c) + c * jnp.expm1(log_p))
+        p = probabilities(logits, normaliser)
+        return dy * (p * (total - c) + c * jnp.expm1(log_p))
 
     def without():
-        return dy * (jnp.exp(log_p) * total - c)
+        return dy * (probabilities(logits, normaliser) * total - c)
 
     dlogits = lax.cond((normaliser[1] < 0.5).any(), with_a_certain_class, without)
     return dlogits.astype(logits.dtype), (-dy * log_p).astype(labels.dtype)
