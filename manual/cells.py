@@ -21,7 +21,7 @@ from handgrad.manual.numerics import sigmoid_and_slope, tanh_and_slope
 
 __all__ = ["CELLS", "PEEPHOLES", "Cell", "ahead", "behind", "joined", "to_x"]
 
-_SMALL = 256  # hidden units
+_SMALL = 256  # hidden units: up to so many, h̄ is made gate by gate
 
 
 class Map(NamedTuple):

@@ -1,7 +1,7 @@
 """What goes on in time: a cell from step to step, and back through all of them.
 
-The reverse scan makes only the deltas; x̄ and every weight gradient is one product of many deltas.
-It is made for a block of steps at a time: the deltas of one block are all that ever exists of them,
+The reverse scan makes only the deltas; x̄ and the weight gradients are products of many deltas. They
+are made for a block of steps at a time: the deltas of one block are all that ever exists of them,
 and are still in the cache when they are multiplied.
 """
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from handgrad import manual, reference
+from handgrad.manual import fused_losses
 
 loss = manual.linear_softmax_cross_entropy
 
@@ -18,10 +19,13 @@ def sample(rows=7, features=3, classes=5, dtype=jnp.float32):
     return *(jnp.asarray(a, dtype) for a in arrays), jnp.asarray(rng.integers(0, classes, rows))
 
 
+@pytest.mark.parametrize(("classes", "columns"), [(5, 1), (5, 2), (6, 3), (5, 4), (2500, None)])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_the_size_of_the_blocks_does_not_matter(reduction):
+def test_the_size_of_the_blocks_does_not_matter(reduction, classes, columns, monkeypatch):
+    """Of the rows, and of the columns: one, several, and a last one that overlaps or does not."""
+    monkeypatch.setattr(fused_losses, "_COLUMNS", columns or fused_losses._COLUMNS)
     with jax.enable_x64(True):
-        *params, labels = sample(dtype=jnp.float64)
+        *params, labels = sample(classes=classes, dtype=jnp.float64)
         expected = jax.value_and_grad(
             lambda *p: reference.linear_softmax_cross_entropy(*p, labels, reduction=reduction),
             (0, 1, 2),
