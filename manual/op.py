@@ -20,6 +20,7 @@ class Op(Generic[P]):
 
     Called, it is an ordinary JAX function of its positional arguments, usable under `jit`,
     `vmap`, `grad`, `jax.checkpoint` and again under `grad` (the backward is plain JAX code).
+    It is a function of real numbers: complex ones are refused, with a TypeError.
     Like every `jax.custom_vjp` it has a reverse-mode rule only: `jax.jvp` raises, while
     forward-over-reverse (`jax.hessian`, `jax.jvp` of `jax.grad`) works.
 
@@ -157,6 +158,7 @@ class Op(Generic[P]):
 
     def _run(self, args: tuple, config: dict) -> tuple[Any, Any]:
         args = jax.tree.map(lambda a: jnp.asarray(a) if isinstance(a, int | float) else a, args)
+        self._reject_complex_numbers(args)
         result: Any
         try:
             result = self.forward(*args, **config)  # pyright: ignore[reportCallIssue]
@@ -181,11 +183,20 @@ class Op(Generic[P]):
                 raise TypeError(
                     f"{self.__name__}: {name} is {came}; it must be an array"
                 ) from error
-            for leaf in jax.tree.leaves(arg):
-                if "real numbers" in str(error) and jnp.iscomplexobj(leaf):
-                    raise TypeError(f"{self.__name__}: {name}: {error}") from error
         if "does not accept dtype" in str(error):
             self._reject_integers(args, ())
+
+    def _reject_complex_numbers(self, args: tuple) -> None:
+        """Most derivatives of real numbers are wrong for them, without a word."""
+        for name, arg in zip(self.positional, args, strict=True):
+            for leaf in jax.tree.leaves(arg):
+                if isinstance(leaf, complex | np.complexfloating) or (
+                    jnp.issubdtype(getattr(leaf, "dtype", np.float32), jnp.complexfloating)
+                ):
+                    raise TypeError(
+                        f"{self.__name__}: {name} is {jnp.result_type(leaf)}; an op is a function "
+                        "of real numbers (take jax.custom_vjp for one of complex numbers)"
+                    )
 
     def _reject_integers(self, args: tuple, y: Any) -> None:
         """An output in the integers of an argument would be rounded to them, without a word."""

@@ -470,7 +470,13 @@ def test_python_numbers_are_arrays():
     [
         (lambda: manual.gelu(None), "gelu: x is None; it must be an array"),
         (lambda: manual.silu([1.0, 2.0]), "silu: x is a list; it must be an array"),
-        (lambda: manual.gelu(X.astype(complex)), "gelu: x: complex64 came, and the"),
+        (
+            lambda: manual.gelu(X.astype(complex)),
+            "gelu: x is complex64; an op is a function of real",
+        ),
+        (lambda: manual.tanh(1j), "tanh: x is complex"),
+        (lambda: manual.affine(X, X[:, None].astype(complex)), "affine: w is complex64"),
+        (lambda: manual.l1_penalty({"a": [X.astype(complex)]}), "l1_penalty: w is complex64"),
         (lambda: manual.mse(X, [1.0, 2.0, 3.0]), "mse: targets is a list; it must be an array"),
     ],
 )
