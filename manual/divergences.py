@@ -66,14 +66,16 @@ def kl_divergence_with_logits(p_logits, q_logits):
         b̄ᵢ = D̄ (qᵢ − pᵢ) = D̄ pᵢ (e^{−dᵢ} − 1), or −D̄ qᵢ (e^{dᵢ} − 1) if qᵢ is the larger
     so that equal and almost certain classes keep their digits. As in distillation p is the
     teacher, q the pupil.
-    Nothing is infinite for finite logits. float16 and bfloat16 are computed in float32.
+    A logit of −∞ excludes its class: it adds nothing where p does, and D is infinite where q alone
+    does. Nothing is infinite for finite logits. float16 and bfloat16 are computed in float32.
     Raises ValueError where the shapes differ.
     Source: Hinton, Vinyals, Dean (2015), "Distilling the knowledge in a neural network".
     """
     same_shapes("kl_divergence_with_logits", least=1, p_logits=p_logits, q_logits=q_logits)
     normalisers = normalise(p_logits), normalise(q_logits)
     log_p, log_q = map(log_probabilities, (p_logits, q_logits), normalisers)
-    loss = (jnp.exp(log_p) * (log_p - log_q)).sum(-1, keepdims=True)
+    d = jnp.where(log_p == -jnp.inf, 0, log_p - log_q)
+    loss = (jnp.exp(log_p) * d).sum(-1, keepdims=True)
     return loss[..., 0].astype(p_logits.dtype), (p_logits, q_logits, normalisers, loss)
 
 
@@ -82,11 +84,11 @@ def _(residuals, dy):
     p_logits, q_logits, normalisers, loss = residuals
     dy = widen(dy)[..., None]
     log_p, log_q = map(log_probabilities, (p_logits, q_logits), normalisers)
-    p, d = jnp.exp(log_p), log_p - log_q
-    larger = jnp.where(d > 0, p, -jnp.exp(log_q))
+    p, q, excluded = jnp.exp(log_p), jnp.exp(log_q), log_p == -jnp.inf
+    d = jnp.where(excluded, 0, log_p - log_q)
     dp_logits = dy * p * (d - loss)
-    dq_logits = dy * larger * jnp.expm1(jnp.where(d > 0, -d, d))
-    return dp_logits, dq_logits
+    difference = jnp.where(d > 0, p, -q) * jnp.expm1(jnp.where(d > 0, -d, d))
+    return dp_logits, dy * jnp.where(excluded, q, difference)
 
 
 @op

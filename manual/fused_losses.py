@@ -77,9 +77,11 @@ def linear_softmax_cross_entropy(x, w, b, labels, *, reduction="mean", block=256
     start = jnp.zeros_like(wide_w), jnp.zeros_like(wide_b)
     blocks = rows, jnp.swapaxes(rows, 1, 2), _classes(labels, block, classes)
     (dw, db), (loss, dx) = lax.scan(one, start, blocks)
-    share = 1 / max(size, 1) if reduction == "mean" else 1.0
+    loss, share = loss.sum(), 1.0
+    if reduction == "mean":
+        loss, share = loss / size, 1 / max(size, 1)
     dx = dx.reshape(dx.shape[0] * dx.shape[1], dx.shape[2])[:size].reshape(x.shape)
-    return (share * loss.sum()).astype(x.dtype), (dx, dw, None if b is None else db, share)
+    return loss.astype(x.dtype), (dx, dw, None if b is None else db, share)
 
 
 @linear_softmax_cross_entropy.backward

@@ -70,10 +70,11 @@ def test_a_label_that_is_none_gives_nan(label):
     assert np.isnan(dw).any()
 
 
-def test_an_empty_batch_has_no_loss_to_add_up():
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_an_empty_batch_moves_nothing(reduction):
     x, w, b, labels = sample(rows=0)
-    y, (dx, dw, db, _) = loss.value_and_gradient(x, w, b, labels)
-    assert float(y) == 0
+    y, (dx, dw, db, _) = loss.value_and_gradient(x, w, b, labels, reduction=reduction)
+    assert np.isnan(y) if reduction == "mean" else y == 0
     assert dx.shape == (0, 3)
     assert not dw.any()
     assert not db.any()

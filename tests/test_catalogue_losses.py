@@ -161,6 +161,31 @@ def test_zero_vectors_have_the_stated_convention():
     assert [g.tolist() for g in (da, dp, dn)] == [[[0, 0]]] * 3
 
 
+def test_a_class_that_the_logits_exclude_has_no_share_in_the_divergence():
+    """Of the teacher alone, of both, or of the pupil alone; with the second derivatives."""
+    f, plain = manual.kl_divergence_with_logits, reference.kl_divergence_with_logits
+    none = -jnp.inf
+    p, q = jnp.array([1.0, none, 2.0, none]), jnp.array([2.0, 0.5, 1.0, none])
+
+    def hessian(f, *args):
+        return jax.hessian(f, (0, 1))(*args)
+
+    value, gradients = gradient(f, p, q)
+    # the reference with −∞ far away in place of it, and without the class that neither has
+    near = jnp.array([1.0, -1e4, 2.0]), q[:3]
+    want, wanted = jax.value_and_grad(plain, (0, 1))(*near)
+    np.testing.assert_allclose(value, want, rtol=1e-6)
+    jax.tree.map(
+        lambda g, w: np.testing.assert_allclose(g, np.append(w, 0), rtol=2e-6), gradients, wanted
+    )
+    jax.tree.map(
+        lambda h, w: np.testing.assert_allclose(h, np.pad(w, (0, 1)), rtol=1e-5, atol=1e-7),
+        hessian(f, p, q),
+        hessian(plain, *near),
+    )
+    assert f(p, jnp.array([none, 0.5, 1.0, none])) == jnp.inf
+
+
 def test_divergences_of_almost_equal_distributions_keep_their_digits():
     """q̄ᵢ = −pᵢ/qᵢ, p̄ᵢ = ln(pᵢ/qᵢ) + 1, with ln(1 + δ) = δ − ½δ² + … for a ratio of 1 + δ."""
     p = np.array([0.3, 0.7], np.float32)
