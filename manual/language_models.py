@@ -7,6 +7,7 @@ from handgrad.manual.embedding import embedding
 from handgrad.manual.fused_losses import linear_softmax_cross_entropy
 from handgrad.manual.op import op
 from handgrad.manual.sequences import stacked
+from handgrad.manual.shapes import inside
 from handgrad.manual.trees import fit, found, listed, matrix, parts
 
 __all__ = ["check_tokens", "recurrent_lm_loss"]
@@ -39,7 +40,8 @@ def recurrent_lm_loss(params, states, tokens, targets, *, cell="lstm"):
     fit(name, beside, {"w": (w, (matrix(name, "w", w)[0], characters))})
     fit(name, beside, {"b": (b, (characters,))}, or_none=True)
     x, kept_table = embedding.forward(tokens, table)  # (batch, time, features)
-    (h, _), kept_layers = stacked.forward(x, states, layers, cell=cell)
+    with inside(name):
+        (h, _), kept_layers = stacked.forward(x, states, layers, cell=cell)
     loss, kept_loss = linear_softmax_cross_entropy.forward(h, w, b, targets)
     return loss, (kept_table, kept_layers, kept_loss, states)
 

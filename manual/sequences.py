@@ -12,7 +12,7 @@ from handgrad.manual import through_time
 from handgrad.manual.cells import CELLS
 from handgrad.manual.masks import check_lengths
 from handgrad.manual.op import op
-from handgrad.manual.shapes import whole
+from handgrad.manual.shapes import inside, whole
 
 __all__ = ["bidirectional", "gru_reset_after", "recurrence", "stacked"]
 
@@ -107,10 +107,12 @@ def bidirectional(x, states, weights, *, cell="lstm", lengths=None):
     """
     _two("bidirectional", "states", states)
     _two("bidirectional", "weights", weights)
-    ((ahead, end), kept), ((back, start), kept_back) = (
-        recurrence.forward(x, states[k], weights[k], cell=cell, lengths=lengths, reverse=k == 1)
-        for k in (0, 1)
-    )
+    nets = []
+    for k, way in enumerate(["forwards", "backwards"]):
+        with inside(f"bidirectional: the net {way}"):
+            net = x, states[k], weights[k]
+            nets.append(recurrence.forward(*net, cell=cell, lengths=lengths, reverse=k == 1))
+    ((ahead, end), kept), ((back, start), kept_back) = nets
     return (jnp.concatenate([ahead, back], -1), (end, start)), (kept, kept_back)
 
 
@@ -145,8 +147,9 @@ def stacked(x, states, weights, *, cell="lstm", lengths=None, both_ways=False):
             f"there came {_count(states)} states and {_count(weights)} weights"
         )
     layer, kept, ends = bidirectional if both_ways else recurrence, [], []
-    for state, w in zip(states, weights, strict=True):
-        (x, end), of_layer = layer.forward(x, state, w, cell=cell, lengths=lengths)
+    for k, (state, w) in enumerate(zip(states, weights, strict=True)):
+        with inside(f"stacked: layer {k}"):
+            (x, end), of_layer = layer.forward(x, state, w, cell=cell, lengths=lengths)
         kept.append(of_layer)
         ends.append(end)
     return (x, ends), kept

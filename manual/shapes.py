@@ -1,8 +1,9 @@
 """What several operations ask of their arguments; the errors say what came and what must hold."""
 
+import contextlib
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -10,7 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-__all__ = ["floating", "number", "per_feature", "positive", "same_shapes", "whole", "within"]
+__all__ = [
+    "floating",
+    "inside",
+    "number",
+    "per_feature",
+    "positive",
+    "same_shapes",
+    "whole",
+    "within",
+]
 
 
 def same_shapes(name: str, *, least: int = 0, **arrays: Any) -> None:
@@ -48,6 +58,15 @@ def per_feature(
                 f"{name}: {argument} has shape {jnp.shape(vector)} and {array} {shape}; with "
                 f"{array} of {form}, {argument} must be {shape[-1:]}"
             )
+
+
+@contextlib.contextmanager
+def inside(place: str) -> Iterator[None]:
+    """What does not fit in a part of a larger operation is said to be there."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
 
 
 def floating(name: str, hint: str = "", **arrays: jax.Array) -> None:

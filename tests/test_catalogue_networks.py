@@ -275,6 +275,11 @@ def test_what_does_not_fit_a_llama_block_is_named(wrong, message):
         ),
         ("recurrent_lm_loss", {"table": X((4, 3))}, r"w has shape \(4, 5\); .* shape \(4, 4\)"),
         ("recurrent_lm_loss", {"b": X(1)}, r"b has shape \(1,\); .* shape \(5,\), or None"),
+        (
+            "recurrent_lm_loss",
+            {"layers": [(W, W, B)]},
+            r"stacked: layer 0: recurrence: wx has shape \(6, 6\)",
+        ),
         ("recurrent_lm_loss", {"layers": ()}, "layers must be a list .*; it is a tuple of 0"),
         ("vae_loss", {"encoder": [(B, B)]}, r"w of layer 0 of encoder has shape \(6,\)"),
         (

@@ -368,6 +368,16 @@ PAIRS = (STATE, STATE), (WEIGHTS, WEIGHTS)
             r"weights must be a tuple \(wx, wh, b\) for the cell 'gru'; a list came, of 3",
         ),
         (
+            lambda: manual.stacked(X, [STATE] * 2, [WEIGHTS] * 2, cell="gru"),
+            ValueError,
+            r"^stacked: layer 1: recurrence: wx has shape \(2, 9\); .* it must be \(3, 9\)",
+        ),
+        (
+            lambda: manual.bidirectional(X, PAIRS[0], (WEIGHTS, WEIGHTS[:2]), cell="gru"),
+            ValueError,
+            "^bidirectional: the net backwards: recurrence: weights must be a tuple",
+        ),
+        (
             lambda: manual.bidirectional(X, list(PAIRS[0]), PAIRS[1], cell="gru"),
             ValueError,
             "bidirectional: states must be a pair, .*; a list of 2 came",
