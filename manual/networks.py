@@ -23,6 +23,10 @@ ACTIVATIONS: dict[str, Op] = {
     if name != "log_sum_exp"  # of a whole row one number, and no layer's output
 }
 LOSSES: dict[str, Op] = {name: getattr(losses, name) for name in losses.__all__}
+_AS_ONE = {  # the last activation, and the loss of the probabilities that it gives
+    ("sigmoid", "binary_cross_entropy"): "binary_cross_entropy_with_logits",
+    ("softmax", "categorical_cross_entropy"): "softmax_cross_entropy",
+}
 
 
 @op
@@ -82,11 +86,14 @@ def mlp_loss(
     `mlp_loss.value_and_gradient(params, x, targets, ...)` gives the loss and all gradients, by
     hand, in one call.
     Backward: the loss's cotangents with J̄ (over the number of terms, for the mean) as the
-    cotangent of every term, then those of `mlp`.
+    cotangent of every term, then those of `mlp`. A sigmoid below the binary cross entropy, and a
+    softmax below the categorical one, are one with it: νₒ = ŷₒ − tₒ, of which nothing is lost or
+    overflows where a probability is rounded to 1.
     Raises ValueError for unknown names.
-    Source: "Fundamentals of deep learning" (ch. 3), eq. 3.10; "The Math Behind Deep Learning"
-    (ch. 14), eq. 14.145–14.150.
+    Source: "Fundamentals of deep learning" (ch. 3), eq. 3.10 and 3.18; "The Math Behind Deep
+    Learning" (ch. 14), eq. 14.145–14.167.
     """
+    output_activation, loss = _as_one(output_activation, loss)
     check_layers("mlp_loss", "params", params, x)
     compare = _named("loss", loss, LOSSES)
     reduce = _named("reduction", reduction, {"sum": jnp.sum, "mean": jnp.mean})
@@ -97,6 +104,7 @@ def mlp_loss(
 
 @mlp_loss.backward
 def _(residuals, dy, *, activation, output_activation, loss, reduction):
+    output_activation, loss = _as_one(output_activation, loss)
     kept_mlp, kept_loss, terms = residuals  # terms only for their shape and number
     share = dy / terms.size if reduction == "mean" else dy
     dterms = jnp.broadcast_to(share, terms.shape)
@@ -141,6 +149,11 @@ def check_layers(name: str, argument: str, params: Any, x: jax.Array) -> None:
             )
         fit(name, f"w of shape {w.shape}", {f"b {of}": (b, w.shape[1:])}, or_none=True)
         shape = *shape[:-1], w.shape[1]
+
+
+def _as_one(output_activation, loss):
+    together = _AS_ONE.get((output_activation, loss))
+    return (output_activation, loss) if together is None else ("identity", together)
 
 
 def _activations(layers, activation, output_activation):

@@ -121,6 +121,25 @@ def test_every_activation_as_hidden_and_as_output(activation):
     )
 
 
+@pytest.mark.parametrize(
+    ("output_activation", "loss"),
+    [("sigmoid", "binary_cross_entropy"), ("softmax", "categorical_cross_entropy")],
+)
+def test_a_certain_output_has_the_gradient_of_its_logits(output_activation, loss):
+    """ŷ − t where ŷ is rounded to 1, and 1/ŷ or 1/(1 − ŷ) would be infinite or have no digits."""
+    z = jnp.array([[12.0, 0.0], [90.0, -90.0], [-30.0, 20.0], [200.0, -200.0]])
+    for label in (0, 1):
+        t = jnp.eye(2)[jnp.full(4, label)]
+        value, (_, dz, _) = manual.mlp_loss.value_and_gradient(
+            [(jnp.eye(2), None)], z, t, output_activation=output_activation, loss=loss
+        )
+        z64 = np.asarray(z, float)
+        odds = z64 if output_activation == "sigmoid" else z64 - z64[:, ::-1]
+        p, one_less = (1 / (1 + np.exp(-a)) for a in (odds, -odds))
+        np.testing.assert_allclose(dz, np.where(t == 1, -one_less, p), rtol=1e-6, atol=1e-37)
+        assert np.isfinite(value)
+
+
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_and_reduction_over_one_layer(loss, reduction):

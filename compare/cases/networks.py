@@ -64,7 +64,7 @@ CASES = [
         loss="binary_cross_entropy",
     ),
     Case(
-        "mlp_loss: softmax and cross entropy apart",
+        "mlp_loss: softmax and cross entropy by name",
         layers(3, 5, 4),
         uniform(2, 3, low=-1),
         probabilities(2, 4),
