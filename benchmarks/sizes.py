@@ -102,7 +102,11 @@ SIZES: dict[str, tuple[tuple[Argument, ...], dict]] = {
     },
     **{
         name: ((ROWS, LABELS), {})
-        for name in ("label_smoothing_cross_entropy", "softmax_cross_entropy_with_integer_labels")
+        for name in (
+            "label_smoothing_cross_entropy",
+            "softmax_cross_entropy_with_integer_labels",
+            "multiclass_hinge",
+        )
     },
     **{name: ((ROWS, signs(*ROWS)), {}) for name in ("hinge", "squared_hinge")},
     "binary_cross_entropy_with_logits": ((ROWS, bits(*ROWS)), {}),

@@ -106,7 +106,7 @@ def label_smoothing_cross_entropy(logits, labels, *, smoothing=0.1):
     architecture for computer vision".
     """
     within("label_smoothing_cross_entropy", 0, 1, smoothing=smoothing)
-    check_labels("label_smoothing_cross_entropy", logits, labels)
+    check_labels("label_smoothing_cross_entropy", labels, logits=logits)
     hard, residuals = softmax_cross_entropy_with_integer_labels.forward(logits, labels)
     even = -log_probabilities(logits, residuals[2]).mean(-1)
     even = jnp.where(smoothing == 0, 0, smoothing * even)  # a class with p = 0 has no share in it

@@ -202,7 +202,8 @@ def softmax_cross_entropy(logits, labels):
     need not be one. Returns (*batch,).
     Backward: s̄ᵢ = L̄ (pᵢ Σₖcₖ − cᵢ) = L̄ (pᵢ Σ_{k≠i}cₖ − cᵢ(1 − pᵢ)),  c̄ᵢ = −L̄ ln pᵢ;
     with Σ c = 1 it is the p − c of the books. 1 − p is −(e^{ln p} − 1): the gradient of an almost
-    certain class keeps its digits. Where there is none, the first form has them too.
+    certain class keeps its digits. Where there is none, the first form has them too. A logit of
+    −∞ excludes its class, and 0 ln 0 = 0: L is infinite only where a label wants such a class.
     Raises ValueError where the shapes differ, TypeError for integer labels.
     Source: "Fundamentals of deep learning" (ch. 3), eq. 3.17–3.18; "The Math Behind Deep
     Learning" (ch. 14), eq. 14.157–14.167 (there for the loss of eq. 14.151, for which it fails).
@@ -215,7 +216,8 @@ def softmax_cross_entropy(logits, labels):
         )
     normaliser = normalise(logits)
     log_p = log_probabilities(logits, normaliser)  # (*batch, classes)
-    loss = -(widen(labels) * log_p).sum(-1)
+    c = widen(labels)
+    loss = -jnp.where(c == 0, 0, c * log_p).sum(-1)
     return loss.astype(logits.dtype), (logits, labels, normaliser)
 
 
@@ -248,7 +250,7 @@ def softmax_cross_entropy_with_integer_labels(logits, labels):
     Raises ValueError where the shapes do not fit, TypeError for labels that are not integers.
     Source: "Fundamentals of deep learning" (ch. 3), eq. 3.9 and 3.15–3.18.
     """
-    check_labels("softmax_cross_entropy_with_integer_labels", logits, labels)
+    check_labels("softmax_cross_entropy_with_integer_labels", labels, logits=logits)
     peak, rest = normalise(logits)
     index = as_index(labels)[..., None]
     valid = (index >= 0) & (index < logits.shape[-1])
@@ -270,15 +272,18 @@ def beside_label(logits, index, normaliser, log_p, own=0.0):
     return jnp.where(chosen, jnp.expm1(log_p) + own, probabilities(logits, normaliser))
 
 
-def check_labels(name, logits, labels):
+def check_labels(name, labels, **of_classes):
+    """labels has a class for each row of the array given by its name."""
+    ((argument, array),) = of_classes.items()
     if not jnp.issubdtype(labels.dtype, jnp.integer):
+        other = "; softmax_cross_entropy takes one-hot or soft labels"
         raise TypeError(
-            f"{name}: labels are {labels.dtype}, and must be integers; softmax_cross_entropy takes "
-            "one-hot or soft labels"
+            f"{name}: labels are {labels.dtype}, and must be integers"
+            + (other if argument == "logits" else "")
         )
-    if jnp.ndim(logits) < 1 or labels.shape != logits.shape[:-1]:
+    if jnp.ndim(array) < 1 or labels.shape != array.shape[:-1]:
         raise ValueError(
-            f"{name}: logits have shape {logits.shape} and labels {labels.shape}; they must be "
+            f"{name}: {argument} have shape {array.shape} and labels {labels.shape}; they must be "
             "(*batch, classes) and (*batch,)"
         )
 

@@ -3,7 +3,9 @@
 import jax.numpy as jnp
 from jax import lax
 
+from handgrad.manual.losses import check_labels
 from handgrad.manual.numerics import (
+    as_index,
     length,
     log_probabilities,
     normalise,
@@ -15,7 +17,14 @@ from handgrad.manual.numerics import (
 from handgrad.manual.op import op
 from handgrad.manual.shapes import floating, positive, same_shapes
 
-__all__ = ["cosine_similarity_loss", "hinge", "info_nce", "squared_hinge", "triplet_margin"]
+__all__ = [
+    "cosine_similarity_loss",
+    "hinge",
+    "info_nce",
+    "multiclass_hinge",
+    "squared_hinge",
+    "triplet_margin",
+]
 
 
 @op
@@ -68,6 +77,38 @@ def _shortfall(name, scores, labels):
 
 def _relu(x):
     return jnp.where(x > 0, x, 0)  # jnp.maximum would have the slope ½ at 0
+
+
+@op
+def multiclass_hinge(scores, labels, *, margin=1.0):
+    r"""L = Σ_{j≠c} max(sⱼ − s_c + m, 0) for each sample, c its label and m = margin.
+
+    scores: (*batch, classes). labels: (*batch,), integers in [0, classes). margin: a number.
+    Returns (*batch,). Every class whose score is less than a margin below that of the label costs
+    what it lacks; cut to the dearest of them it is the loss of Crammer and Singer.
+    Backward: s̄ⱼ = L̄ where sⱼ − s_c + m > 0, else 0, at the kink too;  s̄_c = −Σ_{j≠c} s̄ⱼ.
+    Integers have no cotangent.
+    A label outside [0, classes) gives NaN, in the loss and in the gradient of its row.
+    Raises ValueError where the shapes do not fit, TypeError for labels that are not integers.
+    Source: Weston, Watkins (1999), "Support vector machines for multi-class pattern recognition".
+    """
+    check_labels("multiclass_hinge", labels, scores=scores)
+    index = as_index(labels)[..., None]
+    own = lax.broadcasted_iota(index.dtype, scores.shape, scores.ndim - 1) == index
+    wide_scores = widen(scores)
+    of_label = jnp.take_along_axis(wide_scores, index, -1, mode="clip")
+    short = jnp.where(own, 0, _relu(wide_scores - of_label + margin))
+    known = (index >= 0) & (index < scores.shape[-1])
+    loss = jnp.where(known, short.sum(-1, keepdims=True), jnp.nan)
+    return loss[..., 0].astype(scores.dtype), (short > 0, own, known)
+
+
+@multiclass_hinge.backward
+def _(residuals, dy):
+    short, own, known = residuals
+    others = jnp.where(short, widen(dy)[..., None], 0)
+    dscores = jnp.where(own, -others.sum(-1, keepdims=True), others)
+    return jnp.where(known, dscores, jnp.nan).astype(dy.dtype), None
 
 
 @op

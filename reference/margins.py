@@ -4,7 +4,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-__all__ = ["cosine_similarity_loss", "hinge", "info_nce", "squared_hinge", "triplet_margin"]
+__all__ = [
+    "cosine_similarity_loss",
+    "hinge",
+    "info_nce",
+    "multiclass_hinge",
+    "squared_hinge",
+    "triplet_margin",
+]
 
 
 def hinge(scores, labels):
@@ -13,6 +20,13 @@ def hinge(scores, labels):
 
 def squared_hinge(scores, labels):
     return jax.nn.relu(1 - labels * scores) ** 2
+
+
+def multiclass_hinge(scores, labels, *, margin=1.0):
+    """What each class lacks of a margin below the label's; the label itself is left out."""
+    one_hot = jax.nn.one_hot(labels, scores.shape[-1], dtype=scores.dtype)
+    label = (scores * one_hot).sum(-1, keepdims=True)
+    return (jax.nn.relu(scores - label + margin) * (1 - one_hot)).sum(-1)
 
 
 def triplet_margin(anchor, positive, negative, *, margin=1.0):

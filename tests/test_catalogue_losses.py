@@ -36,6 +36,12 @@ KNOWN = [
     (manual.log_cosh, ([0.0], [0.0]), 0, [0]),
     (manual.hinge, ([0.5, 3.0], [1.0, 1.0]), [0.5, 0], [-1, 0]),
     (manual.squared_hinge, ([0.5, 3.0], [1.0, 1.0]), [0.25, 0], [-1, 0]),
+    (
+        lambda s: manual.multiclass_hinge(s, jnp.array(0)),
+        ([3.2, 5.1, -1.7],),  # CS231n, of the cat: 2.9
+        2.9,
+        [-1, 1, 0],
+    ),
     (manual.cosine_similarity_loss, ([3.0, 0.0], [0.0, 2.0]), 1, [0, -1 / 3]),
     (manual.triplet_margin, ([3.0, 4.0], [0.0, 0.0], [3.0, 2.0]), 4, [0.6, -0.2]),
     (manual.kl_divergence, ([0.5, 0.5], [0.25, 0.5]), 0.5 * np.log(2), [np.log(2) + 1, 1]),
@@ -68,6 +74,7 @@ PAIRS = {
     "smooth_l1": manual.smooth_l1,
     "log_cosh": manual.log_cosh,
     "hinge": manual.hinge,
+    "multiclass_hinge": lambda x, y: manual.multiclass_hinge(x, jnp.ones((), jnp.int32)),
     "triplet_margin": lambda x, y: manual.triplet_margin(x, y, -y),
     "cosine_similarity_loss": manual.cosine_similarity_loss,
     "info_nce": lambda x, y: manual.info_nce(
@@ -159,6 +166,19 @@ def test_zero_vectors_have_the_stated_convention():
     loss, (da, dp, dn) = gradient(manual.triplet_margin, x, x, x)
     assert loss.tolist() == [1]
     assert [g.tolist() for g in (da, dp, dn)] == [[[0, 0]]] * 3
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_label_that_is_none_makes_its_row_nan(label):
+    scores = jnp.array([[1.0, 9.0, 1.5], [1.0, 2.0, 1.5]])
+    loss, (ds, _) = jax.jit(
+        lambda s, c: (
+            manual.multiclass_hinge(s, c),
+            jax.vjp(manual.multiclass_hinge, s, c)[1](jnp.ones(2)),
+        )
+    )(scores, jnp.array([label, 1]))
+    assert np.isnan(loss).tolist() == [True, False]
+    assert np.isnan(ds).all(1).tolist() == [True, False]
 
 
 def test_a_class_that_the_logits_exclude_has_no_share_in_the_divergence():

@@ -45,6 +45,23 @@ def test_the_squared_errors_differ_by_their_factor():
         np.testing.assert_array_equal(dt, -dy)
 
 
+def test_a_logit_of_minus_infinity_takes_its_class_out():
+    """Of the loss, the gradient and the second derivative; a label that wants it costs infinity."""
+    f = manual.softmax_cross_entropy
+    s, c = jnp.array([1.0, -jnp.inf, 3.0]), jnp.array([0.25, 0.0, 0.75])
+    without = jnp.array([0, 2])
+
+    def all_of(s, c):
+        return f(s, c), jax.grad(f)(s, c), jax.hessian(f)(s, c)
+
+    (y, ds, hessian), expected = all_of(s, c), all_of(s[without], c[without])
+    found = y, ds[without], hessian[without][:, without]
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    assert not ds[1]
+    assert not hessian[1].any()
+    assert f(s, jnp.array([0.0, 1.0, 0.0])) == jnp.inf
+
+
 @pytest.mark.parametrize("name", ["half_squared_error", "squared_error", "mse"])
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
 def test_narrow_sums_are_accumulated_in_float32(name, dtype):

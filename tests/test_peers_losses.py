@@ -54,6 +54,16 @@ def test_hinges():
     agree(manual.squared_hinge, lambda s, c: torch.relu(1 - c * s) ** 2, X, SIGNS)
 
 
+def test_multiclass_hinge():
+    """PyTorch divides by the number of classes."""
+    labels = np.arange(len(X)) % X.shape[-1]
+
+    def theirs(s, c):
+        return s.shape[-1] * no_reduction(F.multi_margin_loss, margin=0.7)(s, c)
+
+    agree(functools.partial(manual.multiclass_hinge, margin=0.7), theirs, X, labels)
+
+
 def test_kl_divergence_of_probabilities():
     p, q = (np.exp(a) / np.exp(a).sum(-1, keepdims=True) for a in (X, Y))
     agree(manual.kl_divergence, lambda p, q: summed(F.kl_div)(torch.log(q), p), p, q)

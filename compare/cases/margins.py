@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from handgrad.compare.cases import Case, Sample, normal
+from handgrad.compare.cases import Case, Sample, labels, normal
 
 SIGNS = Sample(lambda rng, s: rng.choice([-1.0, 1.0], (3, 4)))
 ROWS = np.array([[1.0, 2.0, -2.0], [0.0, 0.0, 0.0], [3.0, 0.0, 4.0]])
@@ -18,6 +18,11 @@ CASES = [
             Case(f"{name}: at the margin", np.array([1.0, -1.0]), np.array([1.0, -1.0])),
         )
     ),
+    Case("multiclass_hinge", normal(5, 4), labels(5, classes=4)),
+    Case("multiclass_hinge: wide", normal(2, 1, 3), labels(2, 1, classes=3), margin=3.0),
+    Case("multiclass_hinge: one class", normal(3, 1), labels(3, classes=1)),
+    Case("multiclass_hinge: one sample", normal(5), np.array(2)),
+    Case("multiclass_hinge: at the margin", np.array([[1.0, 2.0, 0.0]]), np.array([1])),
     Case("triplet_margin", normal(5, 3), normal(5, 3), normal(5, 3)),
     Case("triplet_margin: wide", normal(2, 3, 4), normal(2, 3, 4), normal(2, 3, 4), margin=7.0),
     Case("triplet_margin: tiny", *[normal(2, 3, scale=1e-14)] * 3),
