@@ -259,7 +259,7 @@ def nadam(
         θₜ = θₜ₋₁ − η m̄ₜ / (√(vₜ / (1 − β₂ᵗ) + ε₀) + ε)
 
     momentum_decay: None keeps μₜ = β₁ (optax). ψ is the warm-up of the paper and of PyTorch,
-        μₜ = β₁ (1 − ½ · 0.96^(ψt)), with ψ = 0.004 in both.
+        μₜ = β₁ (1 − ½ · 0.96^(ψt)), with ψ = 0.004 in both (1 in Keras).
     The paper multiplies v̂ by β₂ once more; neither optax nor PyTorch does, nor this.
     """
     check_rate(learning_rate=learning_rate)
