@@ -83,6 +83,9 @@ _WHOLE = (ast.BinOp, ast.UnaryOp, ast.Call, ast.Subscript, ast.Compare, ast.IfEx
 
 def _short(text: str) -> str:
     text = " ".join(text.split())
+    text = text.replace("+ -", "- ").replace("- -", "+ ")  # as one writes it
+    text = re.sub(r"(?<![\w)\]])--(?=\d)", "", text)
+    text = re.sub(r" ([-+]) (\d+) (?!\1)[-+] \2\b(?! ?[*/@.])", "", text)
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
@@ -179,11 +182,54 @@ def _above(edit: Edit) -> list[int]:
 def substitutions(tree: ast.FunctionDef, outer: tuple[str, ...] = ()) -> Iterator[Edit]:
     """The others: another name for a name, a factor or a term that an expression lacks."""
     everywhere = [site for site in sites(tree) if _known(site, _values(tree, outer))]
+    containers = _containers(tree)
     for offers in (_other_names, _factors, _terms, _slopes, _matrices):
         for site in everywhere:
             inside = [p for p in site.parents if isinstance(p, ast.FunctionDef)]
-            for cause, new in offers(site, _values(inside[-1] if inside else tree, outer)):
+            names = _values(inside[-1] if inside else tree, outer)
+            if isinstance(site.node, ast.Name) and site.node.id in containers:
+                names = [n for n in names if n in containers - _filled(site)]
+            else:
+                names = [n for n in names if n not in containers]
+            for cause, new in offers(site, names):
                 yield Edit(cause, site, new)
+
+
+def _containers(tree: ast.AST) -> set[str]:
+    """The names of lists and dictionaries: what is put into one is no container, least of all it.
+
+    One that holds itself has no end: neither NumPy nor JAX survives it.
+    """
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign):
+            for target in node.targets:
+                several = isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple)
+                targets = target.elts if several else [target]
+                values = node.value.elts if several else [node.value]
+                pairs = zip(targets, values, strict=False)  # (*some, last) = 1, 2, 3
+                found |= {t.id for t, v in pairs if isinstance(t, ast.Name) and _contains(v)}
+    return found
+
+
+def _contains(value: ast.AST) -> bool:
+    if isinstance(value, ast.BinOp):  # [None] * steps
+        return _contains(value.left) or _contains(value.right)
+    if isinstance(value, ast.Call):
+        return isinstance(value.func, ast.Name) and value.func.id in ("list", "dict", "defaultdict")
+    return isinstance(value, ast.List | ast.Dict | ast.ListComp | ast.DictComp)
+
+
+def _filled(site: Site) -> set[str]:
+    """The containers that the statement of this site puts something into."""
+    names = set()
+    for node in site.parents:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        bases = [t.value for t in targets if isinstance(t, ast.Subscript | ast.Attribute)]
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            bases.append(node.func.value)  # .append, .insert, .update
+        names |= {n.id for base in bases for n in ast.walk(base) if isinstance(n, ast.Name)}
+    return names
 
 
 def _known(site: Site, values: list[str]) -> bool:

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import copy
 import dataclasses
 import math
 import re
@@ -17,6 +18,7 @@ from handgrad.compare import exact, inputs, judge, witness
 from handgrad.compare.accuracy import Run
 from handgrad.compare.diagnose import shape_mismatch
 from handgrad.compare.explain import explain
+from handgrad.compare.inplace import may_write_into_arguments
 from handgrad.compare.interpret import Program, walk
 from handgrad.compare.judge import Comparison, Rows
 from handgrad.compare.laboratory import laboratory
@@ -100,6 +102,7 @@ class Examination:
             )
         elif row.unbatchable is not None:
             self.remarks.append(f"vmap of {self.what} fails: {row.unbatchable}")
+        row = self._in_place(row, like)
         if row.untraceable is not None or row.calls_back:
             again = [row.one(like) for _ in range(2)]
             same = all(np.array_equal(a, b, equal_nan=True) for a, b in zip(*again, strict=True))
@@ -108,6 +111,33 @@ class Examination:
                 f"{self.what} is not deterministic: called twice with the same inputs it computes "
                 "different things; pass random numbers or a key as an argument"
             )
+        return row
+
+    def _in_place(self, row: Row, like: list) -> Row:
+        """Given NumPy arrays, a derivation may write into them, which JAX's never are."""
+        p = self.problem
+        numpy = all(isinstance(v.given, np.ndarray | np.generic | float) for v in p.variables)
+        if p.kind == "function" or not numpy or not may_write_into_arguments(p.candidate):
+            return row
+        try:
+            plain, changed = row.as_arrays(like)
+        except Exception:  # written for JAX's arrays
+            return row
+        if row.untraceable is None:
+            scales = [1e-3 * np.abs(t).max(initial=0) for t in plain]
+            pairs = zip(plain, row.one(like), scales, strict=True)
+            if any(a.shape != b.shape or judge.differs(a, b, s).any() for a, b, s in pairs):
+                row = copy.copy(row)
+                row.untraceable = row.unbatchable = "it changes NumPy's arrays in place"
+                self.remarks.append(
+                    f"{self.what} changes an array in place that it reads again: with the NumPy "
+                    "arrays that it was given it computes something else than with JAX's, and so "
+                    "it ran as plain Python; write `a = a * b` for `a *= b`, or copy first"
+                )
+        names = [*(v.path for v in p.variables), *["dy"] * len(p.cotangent_shapes)]
+        if changed:
+            which = ", ".join(dict.fromkeys(names[i] for i in changed))
+            self.remarks.append(f"{self.what} changes {which} in place: its caller's array")
         return row
 
     def _traced(
@@ -140,8 +170,16 @@ class Examination:
             once = Program(row_function, *inputs, widened=p.widened)
             if not any("custom_vjp" in e.primitive.name for e in once.equations()):
                 row.forward = once
-        row.fingerprint = fingerprint(row.single.jaxpr if row.forward is None else p.traced)
-        same = fingerprint(once.jaxpr) == fingerprint(Program(row_function, *inputs).jaxpr)
+        try:
+            row.fingerprint = fingerprint(row.single.jaxpr if row.forward is None else p.traced)
+            same = fingerprint(once.jaxpr) == fingerprint(Program(row_function, *inputs).jaxpr)
+        except (jax.errors.TracerArrayConversionError, jax.errors.UnexpectedTracerError):
+            raise Trouble(
+                f"{name_of(p.reference if side == 'reference' else p.candidate)} keeps an array "
+                "from one call to the next (in an attribute, a global or a list) and reads it "
+                "again: what it returns must come from its arguments alone; begin each call with "
+                "a new object, or set to zero what it adds to"
+            ) from None
         if same and sum(x.size for x in like) < 2_000_000:
             _TRACED[key] = row, tuple(p.verified)
             while len(_TRACED) > _KEPT:
@@ -392,15 +430,21 @@ class Examination:
         odd = (
             c.ok and numerical is not None and judge.reference_disagrees(c, p, numerical, self.seed)
         )
+        stopped = numerical is not None and not c.ok and self._stops(c, numerical)
         quantities = []
         for k in range(len(c.paths)):
             numbers, kinks, siding = None, 0, ""
             if k >= offset and c.wrong[k].any() and numerical is not None:
                 variable = p.verified[k - offset]
                 numbers = judge.ask(c, p, numerical, k, variable)
-                kinks, siding = judge.settle(c, p, numerical, k, variable, numbers)
+                kinks, siding = judge.settle(c, p, numerical, k, variable, numbers, stopped)
             quantities.append(
                 judge.quantity(c, k, shapes[k], str(dtypes[k]), numbers, kinks, siding)
+            )
+        if stopped and any(not q.ok and q.siding == "hand" for q in quantities):
+            self.remarks.append(
+                "the reference holds a stop_gradient: its gradient, which is autodiff's, is not "
+                "the derivative that the numbers show"
             )
         if any(q.ok and q.siding == "hand" for q in quantities):
             self.remarks.append(
@@ -413,6 +457,18 @@ class Examination:
                 "reference holds a stop_gradient, a custom derivative or a jump"
             )
         return quantities
+
+    def _stops(self, c: Comparison, numerical: witness.Numerical) -> bool:
+        """Whether the reference stops gradients to another effect than that of a constant.
+
+        The largest element, taken out of a log-sum-exp, may well be one. Asked near the inputs,
+        where no elements tie.
+        """
+        traced = walk(self.problem.traced.jaxpr)
+        if not any(e.primitive.name == "stop_gradient" for e in traced):
+            return False
+        near = 1 if 1 in c.rows.samples else 0
+        return judge.reference_disagrees(c, self.problem, numerical, self.seed, near)
 
     def _not_finite(self, c: Comparison) -> None:
         """Where both gradients are nan or inf alike, nothing was verified."""

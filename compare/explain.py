@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from handgrad.compare.diagnose import VAGUE, Evidence, diagnose
-from handgrad.compare.judge import Comparison, differs
+from handgrad.compare.judge import Comparison, differs, of_every_sample
 from handgrad.compare.mending import Search
 from handgrad.compare.mutate import Mend
 from handgrad.compare.paths import Cuts
@@ -26,10 +26,19 @@ def explain(
     split: how many of the compared arrays are outputs; the gradients come after them.
     """
     bad = [w.reshape(len(c.rows), -1).any(1) for w in c.wrong[split:]]
-    rows = [int(r) for r in np.flatnonzero(np.logical_or.reduce(bad))[:3]]
+    rows = _telling(c, np.flatnonzero(np.logical_or.reduce(bad)))
     if not rows:
         return []
     relations = diagnose(_evidence(problem, candidate, reference, c, split, rows[0]))
+    if any(b[rows[1:2]].any() for b in bad):  # a factor is one if it is the same there
+        again = diagnose(_evidence(problem, candidate, reference, c, split, rows[1]))
+        known = {(d.kind, d.argument) for d in again}
+        relations = [
+            d
+            for d in relations
+            if d.kind in VAGUE
+            or (d in again if d.kind == "factor" else (d.kind, d.argument) in known)
+        ]
     exact = _merged([d for d in relations if d.kind not in VAGUE])
     complete = sum(d.kind not in VAGUE for d in relations) == sum(bool(b.any()) for b in bad)
     search = Search(problem, candidate, c, rows)
@@ -43,6 +52,21 @@ def explain(
         found += _paths(problem, c, split, rows) or [_worded(problem, m) for m in search.unlikely()]
     vague = _merged([d for d in relations if d.kind in VAGUE])
     return [*found, *vague][: max(MOST, len(exact) + 1)]
+
+
+def _telling(c: Comparison, wrong: np.ndarray) -> list[int]:
+    """Three rows, or four of as many samples: what mends a single one mends nothing.
+
+    The first is wrong, and as many of the others as can be.
+    """
+    if not wrong.size:
+        return []
+    rows = [int(r) for r in of_every_sample(c.rows, wrong)]
+    of_sample: dict[int, int] = {}
+    for row in (*rows, *range(len(c.rows))):
+        of_sample.setdefault(c.rows.samples[row], row)
+    spread = [*of_sample.values()][:4]
+    return [*spread, *(r for r in rows if r not in spread)][: max(3, len(spread))]
 
 
 def _merged(diagnoses: list[Diagnosis]) -> list[Diagnosis]:
@@ -80,20 +104,33 @@ def _evidence(
         values = [value if i == problem.verified[k] else v for i, v in enumerate(columns[:n])]
         return by_autodiff(columns[n:], values)
 
+    def unexcused(gradients: list[np.ndarray]) -> list[np.ndarray]:  # 0 fits any relation
+        return [
+            np.where(c.forgiven[k][row], 0, g[row]) if k in c.forgiven else g[row]
+            for k, g in enumerate(gradients)
+        ][split:]
+
     return Evidence(
         names=c.paths[split:],
         values=[columns[i] for i in problem.verified],
-        hand=[h[row] for h in c.hand[split:]],
-        truth=[g[row] for g in c.truth[split:]],
+        hand=unexcused(c.hand),
+        truth=unexcused(c.truth),
         noise=[x[row] for x in c.noise[split:]],
         wrong=[w[row] for w in c.wrong[split:]],
         cotangents=columns[n:],
         by_hand=by_hand,
         by_autodiff=by_autodiff,
         known=_known(problem, columns),
-        single_precision=candidate.narrow,
+        single_precision=candidate.narrow
+        and (candidate.untraceable is None or _in_float32(c.hand[split:], row)),
         elsewhere=elsewhere,
     )
+
+
+def _in_float32(gradients: list[np.ndarray], row: int) -> bool:
+    with np.errstate(all="ignore"):
+        pairs = [(g[row], g[row].astype(np.float32).astype(g.dtype)) for g in gradients]
+    return all(np.array_equal(g, rounded, equal_nan=True) for g, rounded in pairs)
 
 
 def _known(problem: Problem, columns: Sequence[np.ndarray]) -> list[tuple[str, np.ndarray]]:

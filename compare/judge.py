@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
+import jax.numpy as jnp
 import numpy as np
 
 from handgrad.compare import witness
@@ -116,10 +117,10 @@ class Comparison:
     def ok(self) -> bool:
         return not any(w.any() for w in self.wrong)
 
-    def forgive(self, k: int) -> None:
-        """What differs in gradient k is a convention, or autodiff's own fault."""
-        self.forgiven[k] = self.wrong[k]
-        self.wrong[k] = np.zeros_like(self.wrong[k])
+    def forgive(self, k: int, which: np.ndarray | None = None) -> None:
+        """What differs in gradient k, or this of it, is a convention, or autodiff's own fault."""
+        self.forgiven[k] = self.wrong[k] if which is None else self.wrong[k] & which
+        self.wrong[k] = self.wrong[k] & ~self.forgiven[k]
 
 
 def compare(
@@ -134,6 +135,11 @@ def compare(
     rng = witness.seeded(seed, "noise")
     measured = witness.floors(reference, rows.columns, truth, rng, 2)
     noise = [FIRST * np.maximum(measured[i], EPS * np.abs(truth[i])) + TINY for i in pick]
+    if candidate.untraceable is not None:
+        noise = [
+            np.maximum(x, _of_own_precision(problem, k - len(pick), h, g))
+            for k, (x, h, g) in enumerate(zip(noise, hand, picked, strict=True))
+        ]
     wrong = [differs(h, g, n) for h, g, n in zip(hand, picked, noise, strict=True)]
     lost = [np.zeros(w.shape, bool) for w in wrong]
     result = Comparison(rows, paths, hand, picked, noise, wrong, lost, truth)
@@ -143,7 +149,7 @@ def compare(
             w.reshape(len(rows), -1).any(1) & (not known)
             for w, known in zip(result.wrong, established, strict=True)
         ]
-        suspicious = np.flatnonzero(np.logical_or.reduce(open_rows))[:4]
+        suspicious = of_every_sample(rows, np.flatnonzero(np.logical_or.reduce(open_rows)))[:4]
         if not suspicious.size:
             return result
         _second_look(result, problem, candidate, reference, pick, suspicious, seed)
@@ -151,6 +157,32 @@ def compare(
             known or bool(w[suspicious].any())
             for w, known in zip(result.wrong, established, strict=True)
         ]
+
+
+def of_every_sample(rows: Rows, which: Sequence[int] | np.ndarray) -> np.ndarray:
+    """These rows, one of each sample before the others."""
+    samples = np.array(rows.samples)[which]
+    _, first = np.unique(samples, return_index=True)
+    order = [*np.sort(first), *np.setdiff1d(np.arange(len(which)), first)]
+    return np.asarray(which)[np.array(order, int)]
+
+
+def _of_own_precision(problem: Problem, k: int, hand: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """The noise of NumPy code that computes in its arguments' float32, which nothing widens.
+
+    k: of the last gradients, the -1st is the last. 0 where it does not compute in that.
+    """
+    if -k > len(problem.verified):
+        return np.zeros(())
+    own = np.dtype(jnp.result_type(problem.variables[problem.verified[k]].run))
+    if (
+        own is None
+        or own.itemsize >= 8
+        or not np.array_equal(hand, hand.astype(own).astype(hand.dtype), equal_nan=True)
+    ):
+        return np.zeros(())
+    size = np.nan_to_num(np.abs(truth)).reshape(len(truth), -1).max(1, initial=0)
+    return _column(FIRST * float(jnp.finfo(own).eps) * size, truth)
 
 
 def _scale(*groups: Sequence[np.ndarray]) -> np.ndarray:
@@ -282,12 +314,15 @@ class Numbers:
         return of.reshape(len(of), -1)[self.row, self.element]
 
     def kink(self, hand: np.ndarray, truth: np.ndarray) -> np.ndarray:
-        """Where the one-sided derivatives differ and both witnesses lie between them."""
+        """Where the one-sided derivatives differ and both witnesses lie between them.
+
+        Autodiff may be nan there, as that of a length is at zero.
+        """
         low, high = np.minimum(self.left, self.right), np.maximum(self.left, self.right)
         scale = np.maximum(np.abs(low), np.abs(high))
         slack = 1e-5 * scale
         inside = [(low - slack <= g) & (g <= high + slack) for g in (hand, truth)]
-        return (high - low > 1e-3 * scale) & inside[0] & inside[1]
+        return (high - low > 1e-3 * scale) & inside[0] & (inside[1] | np.isnan(truth))
 
     def sides(self, hand: np.ndarray, truth: np.ndarray) -> np.ndarray:
         """'hand', 'autodiff' or 'neither', element by element."""
@@ -307,7 +342,8 @@ class Numbers:
 def ask(c: Comparison, problem: Problem, numerical: Numerical, k: int, variable: int) -> Numbers:
     """Numerical derivatives at elements at which gradient k differs.
 
-    A few, unless these are all excused by kinks or by autodiff's fault: then many more.
+    A few, unless these are all excused by kinks or by autodiff's fault: then many more, of every
+    value that the variable has there and of every kind of autodiff's, finite or not.
     """
     at_row, *index = np.nonzero(c.wrong[k])
     element = np.ravel_multi_index(index, c.wrong[k].shape[1:]) if index else np.zeros_like(at_row)
@@ -316,13 +352,25 @@ def ask(c: Comparison, problem: Problem, numerical: Numerical, k: int, variable:
     gap = np.nan_to_num(np.abs(c.hand[k] - c.truth[k])[(at_row, *index)], nan=np.inf)
     few = np.flatnonzero(at_row == at_row[0])
     few = few[np.argsort(-gap[few], kind="stable")[:3]]
-    for chosen in (few, np.unique(np.linspace(0, len(at_row) - 1, many).astype(int))):
+    for everything in (False, True):
+        chosen = _of_every_kind(c, k, variable, (at_row, *index), many) if everything else few
         numbers = _numbers(c, problem, numerical, variable, at_row[chosen], element[chosen])
         hand, truth = numbers.pick(c.hand[k]), numbers.pick(c.truth[k])
         with np.errstate(all="ignore"):
             if not (numbers.kink(hand, truth) | (numbers.sides(hand, truth) == "hand")).all():
                 break
     return numbers
+
+
+def _of_every_kind(c: Comparison, k: int, variable: int, where: tuple, most: int) -> np.ndarray:
+    """Which of these elements to ask about: evenly spread, and before that one of each kind."""
+    value, finite = c.rows.columns[variable][where], np.isfinite(c.truth[k][where])
+    order = np.lexsort((np.real(value), finite))
+    new = (np.diff(value[order], prepend=np.nan) != 0) | np.diff(finite[order], prepend=False)
+    first = order[np.flatnonzero(new)]
+    kinds = first[np.unique(np.linspace(0, len(first) - 1, most).astype(int))]
+    evenly = np.unique(np.linspace(0, len(value) - 1, most).astype(int))
+    return np.unique([*kinds, *evenly[: max(0, most - len(kinds))]])
 
 
 def _numbers(c, problem, numerical, variable, at_row, element) -> Numbers:
@@ -347,11 +395,13 @@ def _against(dys: Sequence[np.ndarray], slopes: Sequence[np.ndarray]) -> np.ndar
 
 
 def settle(
-    c: Comparison, problem: Problem, numerical: Numerical, k: int, variable: int, numbers: Numbers
-) -> tuple[int, str]:
+    c: Comparison, problem: Problem, numerical: Numerical, k: int, variable: int, numbers: Numbers,
+    stopped: bool = False,
+) -> tuple[int, str]:  # fmt: skip
     """Forgive kinks, and elements where autodiff is the odd one; else say with whom numbers side.
 
-    Gives the number of kinks forgiven, and who is right: hand, autodiff, neither.
+    stopped: autodiff departs from the numbers because it is told to. Gives the number of kinks
+    forgiven, and who is right: hand, autodiff, neither.
     """
     flat = numbers.pick(c.hand[k]), numbers.pick(c.truth[k])
     with np.errstate(all="ignore"):
@@ -368,13 +418,36 @@ def settle(
         c.forgive(k)
         return elements, ""
     smooth = sides[~kink]
-    if (smooth == "hand").all():
+    if (smooth == "hand").all() and not (stopped and np.isfinite(flat[1]).any()):
         c.forgive(k)
         return 0, "hand"
+    kinks = _forgive_some(c, k, variable, numbers, kink, (sides == "hand") & (not stopped))
     for who in ("autodiff", "hand"):
         if (smooth == who).mean() > 0.5:
-            return 0, who
-    return 0, "neither"
+            return kinks, who
+    return kinks, "neither"
+
+
+def _forgive_some(
+    c: Comparison, k: int, variable: int, numbers: Numbers, kink: np.ndarray, by_hand: np.ndarray
+) -> int:
+    """What is excused beside what is wrong, and everything like it; the number of kinks.
+
+    Alike is where the variable has the same value, and autodiff is finite or is not.
+    """
+    value, finite = c.rows.columns[variable], np.isfinite(c.truth[k])
+    excused = kink | by_hand
+    mine = [numbers.pick(of) for of in (value, finite)]
+    which = np.zeros_like(c.wrong[k])
+    for kind in (False, True):
+        bad = mine[0][~excused & (mine[1] == kind)]
+        good = np.setdiff1d(mine[0][excused & (mine[1] == kind)], bad)
+        which |= np.isin(value, good) & (finite == kind)
+    if not (c.wrong[k] & ~which).any():
+        return 0
+    elements = int((c.wrong[k] & which & np.isin(value, mine[0][kink])).any(0).sum())
+    c.forgive(k, which)
+    return elements
 
 
 def _together(
@@ -383,11 +456,16 @@ def _together(
     """Whether hand is wrong in sum over the kinks, each alone being within the subdifferential.
 
     Moving all tied maxima together is smooth: there the derivative is one number, which a
-    backward that gives every one of the ties the whole cotangent misses.
+    backward that gives every one of the ties the whole cotangent misses. All that differ are moved
+    at once, and then those with one value, among which is the one that autodiff chose.
     """
     n = len(problem.variables)
+    moves = []
+    for row in which:
+        x, wrong = c.rows.columns[variable][row], c.wrong[k][row]
+        moves += [(row, wrong), *((row, x == value) for value in np.unique(x[wrong])[:8])]
+    which, together = (np.array(of) for of in zip(*moves, strict=True))
     columns = c.rows.take(which)
-    together = c.wrong[k][which]
     directions = [np.zeros_like(v) for v in columns[:n]]
     directions[variable][together] = 1.0
     right, left = (
@@ -412,10 +490,13 @@ def gaussian(rng: np.random.Generator, like: np.ndarray) -> np.ndarray:
     return draw + 1j * rng.standard_normal(like.shape) if like.dtype.kind == "c" else draw
 
 
-def reference_disagrees(c: Comparison, problem: Problem, numerical: Numerical, seed: int) -> bool:
+def reference_disagrees(
+    c: Comparison, problem: Problem, numerical: Numerical, seed: int, sample: int = 0
+) -> bool:
     """Whether autodiff of the reference departs from numerical derivatives of its forward."""
     n = len(problem.variables)
-    rows = [0] if problem.kind == "gradient" or problem.large else [0, 1]
+    rows = [i for i, of in enumerate(c.rows.samples) if of == sample]
+    rows = rows[: 1 if problem.kind == "gradient" or problem.large else 2]
     columns = c.rows.take(rows)
     gradients = [g[rows] for g in c.everything[len(problem.cotangent_shapes) :]]
     rng = witness.seeded(seed, "directions")

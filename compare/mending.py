@@ -59,8 +59,10 @@ class Search:
     def _test(c: Comparison, row: int, slack: float) -> Agrees:
         def agrees(results: list[np.ndarray]) -> bool:
             return not any(
-                differs(r, g[row], slack * x[row]).any()
-                for r, g, x in zip(results, c.truth, c.noise, strict=True)
+                # where autodiff is nan, a mend may not make a number nan
+                (differs(r, g[row], slack * x[row]) & ~(np.isnan(g[row]) & ~np.isnan(h[row]))).any()
+                or (np.isnan(r) & ~np.isnan(h[row])).any()
+                for r, h, g, x in zip(results, c.hand, c.truth, c.noise, strict=True)
             )
 
         return agrees
@@ -94,7 +96,13 @@ class Search:
         """A constant that an equation lacks."""
         if self.candidate.untraceable is not None:
             return []
-        return self._changed(lambda p: constants(self._bench()))
+        costs, left = _costs(self.candidate.single), [BUDGET]
+
+        def affords(at: int) -> bool:  # most are given up after two or three evaluations
+            left[0] -= 6 * (costs[at] + LOOKED_AT)
+            return left[0] > 0
+
+        return self._changed(lambda p: constants(self._bench(), affords))
 
     def elsewhere(self) -> list[Mend]:
         """The other edits alone, where they cost little."""

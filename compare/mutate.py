@@ -172,10 +172,17 @@ def _of(
     if any(v in used for v in eqn.outvars):
         text = where.text if where else name
         for words, change in offers(eqn, before, called):
-            yield Mutant({top: (eqn, _safely(change))}, words.replace("@", f"`{text}`"), where)
+            yield Mutant({top: (eqn, _safely(change))}, _said_of(text, words), where)
     called.update((v, where.name if where else name) for v in eqn.outvars)
     if name not in REPEATING:
         before += [v for v in eqn.outvars if is_value(v)]
+
+
+def _said_of(text: str, words: str) -> str:
+    """The words with the expression for @, save where @ is Python's, between backticks."""
+    outside = words.split("`")
+    outside[::2] = [said.replace("@", f"`{text}`") for said in outside[::2]]
+    return "`".join(outside)
 
 
 def _var(atom: Any) -> bool:
@@ -266,10 +273,11 @@ def mend(bench: Bench, trials: Iterable[Mutant], most: int = 3, more: int = 200)
     return list(found.values())
 
 
-def constants(bench: Bench) -> Iterator[Mutant]:
+def constants(bench: Bench, affords: Callable[[int], bool]) -> Iterator[Mutant]:
     """A factor or a term that an equation lacks, solved for; the mend is still to be tested.
 
-    It may be wanting in the result, or in one operand that other equations use as well.
+    It may be wanting in the result, or in one operand that other equations use as well. affords:
+    whether one more equation, by its number, may be looked at.
     """
     program, values = bench.program, bench.values[0]
     used = _used(program.jaxpr.jaxpr)
@@ -287,6 +295,8 @@ def constants(bench: Bench) -> Iterator[Mutant]:
         text = where.text if where else name
         if len(out) != 1 or out[0] not in used or not is_float(out[0]) or name in TRANSPARENT:
             continue
+        if not affords(top):
+            return
         yield from _solved(bench, top, f"`{text}`", where, lambda i, r, change: [change(r[0])])
         for n, atom in enumerate(step.eqn.invars if step.rule or name in CALLS else ()):
             if not isinstance(atom, core.Var) or not is_float(atom) or _uses(program, atom) < 2:

@@ -373,6 +373,8 @@ class Problem:
             and not (n == 1 and jax.tree.structure(result) == jax.tree.structure(self.args[0]))
         ):
             return dict(enumerate(result))
+        if isinstance(result, dict) and (named := self._by_name(result)):
+            return named
         if len(everything) == 1:  # a bare array or tree
             return {everything[0]: result}
         floats = sorted({v.argument for v in self.variables})
@@ -389,8 +391,28 @@ class Problem:
         )
         raise Trouble(
             f"{what} returned {came}; it must return a tuple of {len(everything)}, one cotangent "
-            f"for each argument in order: {order} (None for integer arguments)"
+            f"for each argument in order: {order} (None for integer arguments), or argnums= must "
+            "say of which arguments they are"
         )
+
+    def _by_name(self, result: dict) -> dict[int, Any] | None:
+        """Of a dictionary with the arguments' names as keys, or these after a d: {"dw": …}."""
+        if any(isinstance(arg, dict) and set(arg) == set(result) for arg in self.args):
+            return None
+        numbers = {name: i for i, name in enumerate(self.names)}
+        numbers = {"d" + name: i for name, i in numbers.items()} | numbers
+        if not result or not all(key in numbers for key in result):
+            return None
+        named = {numbers[key]: value for key, value in result.items()}
+        due = self.argnums or sorted({v.argument for v in self.variables})
+        lacking = [self.names[i] for i in due if i not in named]
+        if lacking:
+            raise Trouble(
+                f"{name_of(self.candidate)} returned a dict without {', '.join(lacking)}; it must "
+                f"have a cotangent for each argument, or be a tuple of {len(self.args)} of them in "
+                "order, or argnums= must say of which arguments they are"
+            )
+        return named
 
     # --- arguments ---
 
@@ -450,9 +472,17 @@ class Row:
         except Exception as error:
             self.unbatchable = summary(error)
 
+    def as_arrays(self, values: Sequence[np.ndarray]) -> tuple[list, list[int]]:
+        """What plain Python makes of NumPy arrays, and which of these it has changed itself."""
+        given = [v.copy() for v in values]
+        with np.errstate(all="ignore"):
+            results = [np.array(o) for o in self.function(*given)]
+        pairs = enumerate(zip(given, values, strict=True))
+        return results, [i for i, (g, v) in pairs if not np.array_equal(g, v, equal_nan=True)]
+
     def _called(self, values: Sequence[np.ndarray], traced: BaseException | None = None) -> list:
         try:
-            return [np.array(o) for o in self.function(*[v.copy() for v in values])]
+            return self.as_arrays(values)[0]
         except Trouble:
             raise
         except Exception as error:

@@ -220,7 +220,10 @@ def _verdict(report: Report) -> str:
         good = [q.path for q in report.gradients if q.ok]
         right = f"; right for {', '.join(good)}" if good else ""
         return f"the gradient is wrong for {', '.join(bad)}{right}"
-    return f"the derivation is right for {', '.join(q.path for q in report.gradients)}"
+    shown = [q.path for q in report.gradients if not q.vacuous]
+    rest = [q.path for q in report.gradients if q.vacuous]
+    found = f"the derivation is right for {', '.join(shown)}" if shown else "no mistake was found"
+    return f"{found}; nothing was verified for {', '.join(rest)}" if rest else found
 
 
 def _mismatch(title: str, q: Quantity) -> list[str]:

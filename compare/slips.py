@@ -137,7 +137,7 @@ def _constant(site: Site) -> Offers:
                 yield cause, ast.BinOp(ast.Constant(1), ast.Div(), ast.Constant(2))
         case float():
             for other in (2 * value, value / 2, value + 1, value - 1, 1 - value, value**2):
-                yield "wrong constant", ast.Constant(other)
+                yield "wrong constant", ast.Constant(float(f"{other:.12g}"))
             if value == 0:  # what is masked, for a softmax
                 yield "wrong constant", minus(ast.Constant(1e30))
             yield "wrong sign", minus(ast.Constant(value))

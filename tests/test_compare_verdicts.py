@@ -718,6 +718,18 @@ right(
     "a stopped path", lambda x, dy: dy * jnp.exp(x), lambda x: x * lax.stop_gradient(jnp.exp(x)), V
 )
 wrong("a stopped path, wrong", lambda x, dy: dy * x, lambda x: x * lax.stop_gradient(jnp.exp(x)), V)
+wrong(
+    "a stop forgotten",
+    lambda x, dy: 2 * dy * x * jnp.exp(x**2),
+    lambda x: jnp.exp(x * lax.stop_gradient(x)),
+    V,
+)
+wrong(
+    "straight through, cut off",
+    lambda x, dy: dy * (jnp.abs(x) <= 1),
+    lambda x: x + lax.stop_gradient(jnp.sign(x) - x),
+    3 * V,
+)
 right("straight through", lambda x, dy: dy, lambda x: x + lax.stop_gradient(jnp.round(x) - x), V)
 
 # labels +1 and -1, whose square is one
