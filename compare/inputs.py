@@ -32,7 +32,7 @@ SPECIAL = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, 10.0, -10.0, 1e4, -1e4, 1e-8, 1e-30)
 SCALES = (1e-30, 1e-8, 1e-3, 1.0, 10.0, 100.0, 1e4)
 MULTIPLES = (2, 3, 4)  # of a size, as the gates of a recurrent net are
 BY_ELEMENT = ("free", "positive", "negative", "unit interval", "bits", "signs")
-Sizes = dict[int, int]  # sizes of the sample, and what becomes of them
+Sizes = dict[int | tuple[int, int], int]  # of every axis of that size; or of one axis of one leaf
 
 
 def is_array(leaf: Any) -> bool:
@@ -212,14 +212,14 @@ def _moved(leaves: Sequence[Any], domains: Sequence[Domain], move: Callable) -> 
 
 
 def resizings(leaves: Sequence[Any], rng: np.random.Generator) -> Iterator[Sizes]:
-    """Other sizes, without end: first every one of them down to 1, then at random."""
+    """Other sizes, without end: every one of them down to 1, some axes apart, then at random."""
     sizes = _sizes(leaves)
-    if not sizes:
-        return
     for n in sizes:
         yield {n: 1}
-    yield dict.fromkeys(sizes, 1)
-    while True:
+    if len(sizes) > 1:
+        yield dict.fromkeys(sizes, 1)
+    yield from _apart(leaves)
+    while sizes:
         new: Sizes = {}
         for n in rng.permutation(sizes).tolist():
             if n not in new and (not new or rng.random() < 0.5):
@@ -227,6 +227,24 @@ def resizings(leaves: Sequence[Any], rng: np.random.Generator) -> Iterator[Sizes
                 choices = _together(n, m, sizes)
                 new |= choices[int(rng.integers(len(choices)))]
         yield new
+
+
+def _apart(leaves: Sequence[Any]) -> Iterator[Sizes]:
+    """Axes of one size told apart, and those of size 1 made longer: the first axes, then each.
+
+    Not each where there are integers: rows without a label may be taken, and mean nothing.
+    """
+    arrays = [(i, leaf) for i, leaf in enumerate(leaves) if is_array(leaf)]
+    axes = [((i, a), n) for i, leaf in arrays for a, n in enumerate(leaf.shape)]
+    sizes = [n for _, n in axes]
+    like = [(axis, n) for axis, n in axes if n == 1 or (n and sizes.count(n) > 1)]
+    for size in dict.fromkeys(n for _, n in like):
+        first = [axis for axis, n in like if n == size and axis[1] == 0]
+        if first:
+            yield dict.fromkeys(first, size + 2)
+    if all(np.issubdtype(np.asarray(leaf).dtype, np.floating) for _, leaf in arrays):
+        for axis, n in like[:6]:
+            yield {axis: n + 2}
 
 
 def smaller(leaves: Sequence[Any]) -> Iterator[tuple[Sizes, int]]:
@@ -254,17 +272,16 @@ def _together(n: int, m: int, sizes: Sequence[int]) -> list[Sizes]:
 def draw(leaves: Sequence[Any], sizes: Sizes, rng: np.random.Generator) -> list[Any]:
     """Every leaf drawn anew, with other sizes; labels stay below the sizes that they were below."""
     new = []
-    for leaf in leaves:
+    for i, leaf in enumerate(leaves):
         domain = Domain.of(leaf)
         if domain.kind == "fixed":
             new.append(leaf)
             continue
         if domain.kind == "integers":
-            bounds = [m for n, m in sizes.items() if n > domain.high]
+            bounds = [m for n, m in sizes.items() if isinstance(n, int) and n > domain.high]
             domain = dataclasses.replace(domain, high=min([domain.high, *(b - 1 for b in bounds)]))
             domain = dataclasses.replace(domain, low=min(domain.low, domain.high))
-        every = {n: n for n in leaf.shape} | sizes
-        shape = tuple(every[n] for n in leaf.shape)
+        shape = tuple(sizes.get((i, a), sizes.get(n, n)) for a, n in enumerate(leaf.shape))
         new.append(cast(domain.draw(rng, shape), leaf))
     return new
 

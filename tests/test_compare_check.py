@@ -421,12 +421,100 @@ def test_kinks_are_counted_and_said():
     assert check_backward(lambda x, dy: dy * (x > 0), jax.nn.relu, AT).gradients[0].kinks == 0
 
 
+@pytest.mark.parametrize("size", [50, 1000, 5000])
+def test_a_mistake_among_many_kinks_or_faults_of_autodiff(size):
+    """Only what is like an element that was asked about is excused."""
+    x = np.zeros(size)
+    x[5:8] = 1.0, -2.0, 9.0  # relu6 is flat above 6
+    report = examine(lambda x, dy: dy * (x >= 0), jax.nn.relu6, x, kind="backward")
+    assert not report.ok
+    assert report.gradients[0].wrong == 1
+    assert report.gradients[0].worst.index == (7,)
+
+    def root(x):  # autodiff is nan where x < 0
+        return jnp.where(x > 0, jnp.sqrt(jnp.minimum(x, 4.0)), 0.0)
+
+    def root_backward(x, dy):
+        return dy * jnp.where(x > 0, 0.5 / jnp.sqrt(jnp.where(x > 0, x, 1)), 0)
+
+    x = -np.abs(np.random.default_rng(0).normal(size=size)) - 0.1
+    x[size // 3] = 1.0
+    check_backward(root_backward, root, x)
+    x[size // 2] = 7.0
+    report = examine(root_backward, root, x, kind="backward")
+    assert not report.ok
+    assert report.gradients[0].worst.index == (size // 2,)
+
+
+def test_a_kink_beside_a_mistake_hides_nothing():
+    def backward(p, t, dy):
+        d = dy * jnp.sign(p - t)
+        return d, d
+
+    p, t = np.array([1.0, 2.0, 3.0]), np.array([1.0, 0.0, 4.0])
+    report = examine(backward, lambda p, t: jnp.abs(p - t), p, t, kind="backward")
+    assert [d.text for d in report.diagnoses] == ["the gradient of t has the wrong sign"]
+
+
+def test_a_convention_where_autodiff_is_nan():
+    """A length has no derivative at zero; most take 0, of which nan says nothing."""
+
+    def backward(x, dy):
+        length = jnp.sqrt((x**2).sum(1, keepdims=True))
+        return dy[:, None] * x / jnp.where(length == 0, 1, length)
+
+    x = np.array([[3.0, 4.0], [0.0, 0.0]])
+    check_backward(backward, lambda x: jnp.sqrt((x**2).sum(1)), x)
+
+
+def pool(x):
+    return lax.reduce_window(x, -jnp.inf, lax.max, (2,), (2,), "VALID")
+
+
+def of_the_first(x):
+    pairs = x.reshape(-1, 2)
+    return jnp.take_along_axis(pairs, pairs.argmax(1)[:, None], 1)[:, 0]
+
+
+@pytest.mark.parametrize("reference", [pool, of_the_first, lambda x: x.reshape(-1, 2).max(1)])
+def test_ties_share_one_cotangent(reference):
+    """Also where autodiff gives it to one of them, which is then right in that element."""
+    x = np.array([0.0, 0.0, 1.0, 2.0, 3.0, 3.0])
+
+    def backward(x, dy, share):
+        pairs = x.reshape(-1, 2)
+        most = pairs == pairs.max(1, keepdims=True)
+        return (dy[:, None] * share(most)).ravel()
+
+    for right in (
+        lambda most: most / most.sum(1, keepdims=True),
+        lambda most: most & (jnp.cumsum(most, 1) == 1),
+        lambda most: most & (jnp.cumsum(most[:, ::-1], 1)[:, ::-1] == 1),
+    ):
+        check_backward(functools.partial(backward, share=right), reference, x)
+    for wrong in (lambda most: most, lambda most: most & (most.sum(1, keepdims=True) == 1)):
+        report = examine(functools.partial(backward, share=wrong), reference, x, kind="backward")
+        assert not report.ok
+        assert "tie" in kinds(report)
+
+
+def test_a_factor_is_one_at_other_inputs_too():
+    """The path through log t is left out: at one input that is a factor, and means nothing."""
+    report = examine(
+        lambda x, t, dy: (dy * t * jnp.cos(x), (dy * jnp.sin(x)).sum()),
+        lambda x, t: t * jnp.sin(x) + jnp.log(t), V, np.array(1.7), kind="backward",
+    )  # fmt: skip
+    assert not report.ok
+    assert "factor" not in kinds(report)
+    assert "path" in kinds(report)
+
+
 def test_vacuity_is_said():
     report = check_backward(lambda x, w, dy: (2 * x * dy, 0 * w), lambda x, w: x * x, V, V)
     assert report.ok
     assert report.gradients[1].vacuous
     assert report.verified == 1
-    assert "nothing was verified for w" in str(report)
+    assert "the derivation is right for x; nothing was verified for w" in str(report)
 
 
 def test_an_empty_array_verifies_nothing():

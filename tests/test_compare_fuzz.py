@@ -1,6 +1,7 @@
 """The search: mistakes that show at special inputs only are found, right derivations pass."""
 
 import functools
+import itertools
 import subprocess
 import sys
 import textwrap
@@ -302,11 +303,49 @@ def test_equal_sizes_stay_equal_and_multiples_follow():
     leaves = [np.ones((2, 5)), np.ones((5, 20)), np.ones(6), np.ones((1, 7))]
     seen = set()
     for _, sizes in zip(range(200), inputs.resizings(leaves, rng), strict=False):
+        if any(isinstance(n, tuple) for n in sizes):  # of one axis
+            continue
         a, b, c, d = inputs.draw(leaves, sizes, rng)
         assert a.shape[1] == b.shape[0]
         assert d.shape[0] == 1
         seen.add((b.shape == (b.shape[0], 4 * b.shape[0]), c.shape[0] == b.shape[0] + 1))
     assert len(seen) == 4  # together, and each alone
+
+
+def test_equal_sizes_are_told_apart_and_an_axis_of_one_grows():
+    rng = np.random.default_rng(0)
+    leaves = [np.ones((3, 3)), np.ones((1, 4)), np.ones(3)]
+
+    def shapes(leaves):
+        some = itertools.islice(inputs.resizings(leaves, rng), 20)
+        return [[np.shape(x) for x in inputs.draw(leaves, sizes, rng)] for sizes in some]
+
+    floats = shapes(leaves)
+    assert [(5, 3), (1, 4), (5,)] in floats  # the first axes
+    assert [(3, 3), (3, 4), (3,)] in floats
+    assert [(3, 5), (1, 4), (3,)] in floats
+    labelled = shapes([*leaves[:2], np.zeros(3, int)])
+    assert [(5, 3), (1, 4), (5,)] in labelled
+    assert all(rows[0] == labels[0] for rows, _, labels in labelled)
+
+
+def centre_backward(x, dy):
+    return (dy - dy.sum(0) / x.shape[1],)  # the size of the other axis
+
+
+def mean_square_gradient(w, x):
+    return (2 * x.T @ (x @ w),)  # the mean's 1/N is left out
+
+
+def test_a_search_finds_what_a_square_and_a_batch_of_one_hide():
+    square, one = np.arange(9.0).reshape(3, 3), np.ones((1, 3))
+    report = examine(centre_backward, lambda x: x - x.mean(0), square, kind="backward", search=True)
+    assert not report.ok
+    report = examine(
+        mean_square_gradient, lambda w, x: ((x @ w) ** 2).mean(), np.ones(3), one,
+        kind="gradient", argnums=[0], search=True,
+    )  # fmt: skip
+    assert not report.ok
 
 
 def test_labels_stay_below_the_number_of_classes():
