@@ -112,6 +112,16 @@ def _factor(e: Evidence, i: int):
     return "factor", f"is {_number(r)} times the right one{_origin(e, abs(r))}"
 
 
+def _conjugate(e: Evidence, i: int):
+    if not np.iscomplexobj(e.hand[i]) or not np.isfinite(e.truth[i]).all():
+        return None
+    if e.same(i, np.conj(e.by_hand([np.conj(dy) for dy in e.cotangents])[i]), e.truth[i]):
+        return "conjugate", (
+            "is the complex conjugate: that of a real L by a + ib is ∂L/∂a - i ∂L/∂b in JAX, and "
+            "with a plus in PyTorch; take jnp.conj of dy and of what is returned"
+        )
+
+
 def _origin(e: Evidence, r: float) -> str:
     """A guess at where a constant factor comes from: the sizes at hand, 2, ½, square roots."""
     if abs(r - 2) < 1e-9:
@@ -368,8 +378,9 @@ def _near(e: Evidence, i: int):
 
 
 RELATIONS: tuple[Callable, ...] = (
-    _not_finite, _zero, _cotangent, _factor, _transposed, _swapped, _multiple, _flipped, _permuted,
-    _shifted, _reduced, _single, _of_another_cotangent, _at_another_point, _where, _near,
+    _not_finite, _zero, _conjugate, _cotangent, _factor, _transposed, _swapped, _multiple,
+    _flipped, _permuted, _shifted, _reduced, _single, _of_another_cotangent, _at_another_point,
+    _where, _near,
 )  # fmt: skip
 
 

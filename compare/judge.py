@@ -380,11 +380,13 @@ def _numbers(c, problem, numerical, variable, at_row, element) -> Numbers:
     directions = [np.zeros_like(v) for v in values]
     directions[variable].reshape(len(at_row), -1)[np.arange(len(at_row)), element] = 1.0
     central, error = numerical.along(values, directions)
+    value = _against(dys, central)
+    if np.iscomplexobj(values[variable]):  # by a + ib: ∂a - i ∂b, of what is real in ⟨dy, y⟩
+        by_b = numerical.along(values, [1j * d if d.any() else d for d in directions])[0]
+        value = np.real(value) - 1j * np.real(_against(dys, by_b))
     right, _ = numerical.one_sided(values, directions, +1)
     left, _ = numerical.one_sided(values, directions, -1)
-    return Numbers(
-        at_row, element, _against(dys, central), _against(dys, left), _against(dys, right), error
-    )
+    return Numbers(at_row, element, value, _against(dys, left), _against(dys, right), error)
 
 
 def _against(dys: Sequence[np.ndarray], slopes: Sequence[np.ndarray]) -> np.ndarray:

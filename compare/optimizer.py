@@ -1,7 +1,9 @@
 """Two optimisers in step: parameters and state compared after every one of many steps."""
 
+import contextlib
 import dataclasses
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -162,7 +164,28 @@ def examine_optimizer(
         steps = check_recorded(params, gradients)
         if free:
             raise ValueError("free needs gradients that are a function of the parameters")
-    pairs = Pairs(manual, reference, params, fields or {})
+    with _traceable(name):
+        return _examined(
+            manual, reference, params, gradients, steps, tolerance, name, free, fields or {}
+        )
+
+
+@contextlib.contextmanager
+def _traceable(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (jax.errors.TracerArrayConversionError, jax.errors.UnexpectedTracerError) as error:
+        raise TypeError(
+            f"{name} cannot be traced by JAX: write init and update with "
+            "jax.numpy instead of numpy, and give out all that is kept from step to step as the "
+            "state, nothing in an object of your own"
+        ) from error
+
+
+def _examined(
+    manual, reference, params, gradients, steps, tolerance, name, free, fields
+) -> OptimizerReport:
+    pairs = Pairs(manual, reference, params, fields)
     leaves = [
         _Leaf(label, 0.0 if exact else tolerance, exact)
         for label, exact in zip(pairs.labels, pairs.exact, strict=True)

@@ -20,7 +20,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.extend.core import jaxpr_as_fun
 
-from handgrad.compare.interpret import Program
+from handgrad.compare.interpret import Program, walk
 from handgrad.compare.laboratory import constants_apart
 
 Kind = Literal["function", "backward", "gradient"]
@@ -143,13 +143,17 @@ class Problem:
     def widened(self) -> frozenset:
         """The floats that are float64 in the laboratory: no narrower than the variables given.
 
-        A function that asks for float32 while its inputs are float32 or less loses nothing.
+        A function that asks for float32 while its inputs are float32 or less loses nothing. What
+        is narrower than the run, and the reference asks for itself, is no part of the derivation
+        either: whether both lose the same digits there, accuracy tells.
         """
         eps = max(float(jnp.finfo(v.dtype).eps) for v in self.variables)
+        run = max(float(jnp.finfo(jnp.result_type(v.run)).eps) for v in self.variables)
+        asked = {getattr(v.aval, "dtype", None) for e in walk(self.traced.jaxpr) for v in e.outvars}
         return frozenset(
             np.dtype(d)
             for d in (jnp.float32, jnp.float16, jnp.bfloat16)
-            if float(jnp.finfo(d).eps) <= eps
+            if (e := float(jnp.finfo(d).eps)) <= eps or (e > run and np.dtype(d) in asked)
         )
 
     # --- the reference ---

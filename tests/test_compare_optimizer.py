@@ -304,3 +304,20 @@ def test_declaring(monkeypatch):
     params = sample_params(rng)
     drawn = examine_optimizer(mine, ADAM, params, sample_gradients(rng, params), name="my_adam")
     assert drawn == report
+
+
+def test_an_optimizer_in_numpy_or_with_state_of_its_own_is_told_what_to_do():
+    class Momentum:
+        def init(self, params):
+            self.v = jax.tree.map(np.zeros_like, params)
+            return ()
+
+        def update(self, grads, state, params=None):
+            self.v = {k: 0.9 * self.v[k] - 0.1 * np.asarray(g) for k, g in grads.items()}
+            return dict(self.v), ()
+
+    params, gradients = {"w": np.ones(3)}, {"w": np.ones((5, 3))}
+    with pytest.raises(TypeError, match=r"Momentum cannot be traced by JAX: .*jax\.numpy"):
+        check_optimizer(
+            Momentum(), optax.sgd(0.1, momentum=0.9), params, gradients, name="Momentum"
+        )
