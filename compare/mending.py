@@ -86,11 +86,11 @@ class Search:
         found = self._changed(lambda p: _each(mutants(p)))
         if self.edited is None:
             return found
-        lines = {(m.place.file, m.place.line) for m in found if m.place}
+        lines = {(m.place.file, m.place.line) for m in found if m.place} or None
         if not found:
             return self.edited.mends("likely")
-        worded = self.edited.mends("likely", lines) or self.edited.mends("unlikely", lines)
-        return worded or found
+        kinds: tuple[Kind, ...] = ("likely", "unlikely", *(() if lines else ("further",)))
+        return next(filter(None, (self.edited.mends(kind, lines) for kind in kinds)), found)
 
     def solved(self) -> list[Mend]:
         """A constant that an equation lacks."""
