@@ -137,8 +137,11 @@ def global_max_pool(x):
     """
     places = _places("global_max_pool", x)
     flat = x.reshape(x.shape[0], places, x.shape[-1])
-    place = jnp.argmax(flat, axis=1, keepdims=True)
-    return flat.max(1), (place, x[:0])
+    y = flat.max(1, keepdims=True)
+    at = lax.broadcasted_iota(jnp.int32, flat.shape, 1)
+    # the first of the largest, or of nan; XLA makes an argmax on a single thread of the CPU
+    place = jnp.where((flat == y) | jnp.isnan(flat), at, places).min(1, keepdims=True)
+    return y[:, 0], (place, x[:0])
 
 
 @global_max_pool.backward
