@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from handgrad.manual.numerics import (
+    expm1,
     log_probabilities,
     normalise,
     sigmoid_and_slope,
@@ -171,7 +172,7 @@ def elu(x, *, alpha=1.0):
     exponential linear units".
     """
     not_positive = jnp.where(x > 0, 0, x)
-    return jnp.where(x > 0, x, alpha * jnp.expm1(not_positive)), x
+    return jnp.where(x > 0, x, alpha * expm1(not_positive)), x
 
 
 @elu.backward
@@ -349,7 +350,7 @@ def _(residuals, dy, *, axis):
     total = dz.sum(axis, keepdims=True)
 
     def with_a_certain_class():
-        return -dz * jnp.expm1(y) - jnp.exp(y) * (total - dz)
+        return -dz * expm1(y) - jnp.exp(y) * (total - dz)
 
     certain = (normaliser[1] < 0.5).any()
     dx = lax.cond(certain, with_a_certain_class, lambda: dz - jnp.exp(y) * total)

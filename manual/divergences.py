@@ -11,7 +11,7 @@ from handgrad.manual.losses import (
     check_labels,
     softmax_cross_entropy_with_integer_labels,
 )
-from handgrad.manual.numerics import log_probabilities, normalise, widen
+from handgrad.manual.numerics import expm1, log_probabilities, normalise, widen
 from handgrad.manual.op import op
 from handgrad.manual.shapes import same_shapes, within
 
@@ -87,7 +87,7 @@ def _(residuals, dy):
     p, q, excluded = jnp.exp(log_p), jnp.exp(log_q), log_p == -jnp.inf
     d = jnp.where(excluded, 0, log_p - log_q)
     dp_logits = dy * p * (d - loss)
-    difference = jnp.where(d > 0, p, -q) * jnp.expm1(jnp.where(d > 0, -d, d))
+    difference = jnp.where(d > 0, p, -q) * expm1(jnp.where(d > 0, -d, d))
     return dp_logits, dy * jnp.where(excluded, q, difference)
 
 

@@ -13,6 +13,7 @@ from jax.scipy.special import xlog1py, xlogy
 from handgrad.manual.activations import softplus
 from handgrad.manual.numerics import (
     as_index,
+    expm1,
     log_probabilities,
     normalise,
     probabilities,
@@ -230,7 +231,7 @@ def _(residuals, dy):
 
     def with_a_certain_class():
         p = probabilities(logits, normaliser)
-        return dy * (p * (total - c) + c * jnp.expm1(log_p))
+        return dy * (p * (total - c) + c * expm1(log_p))
 
     def without():
         return dy * (probabilities(logits, normaliser) * total - c)
@@ -269,7 +270,7 @@ def _(residuals, dy):
 def beside_label(logits, index, normaliser, log_p, own=0.0):
     """pᵢ − δ_ic + own δ_ic, with p_c − 1 out of ln p_c."""
     chosen = lax.broadcasted_iota(index.dtype, logits.shape, logits.ndim - 1) == index
-    return jnp.where(chosen, jnp.expm1(log_p) + own, probabilities(logits, normaliser))
+    return jnp.where(chosen, expm1(log_p) + own, probabilities(logits, normaliser))
 
 
 def check_labels(name, labels, **of_classes):

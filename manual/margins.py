@@ -6,6 +6,7 @@ from jax import lax
 from handgrad.manual.losses import check_labels
 from handgrad.manual.numerics import (
     as_index,
+    expm1,
     length,
     log_probabilities,
     normalise,
@@ -216,7 +217,7 @@ def _(residuals, dy, *, temperature, symmetric):
     own = lax.broadcasted_iota(jnp.int32, s.shape, 0) == lax.broadcasted_iota(jnp.int32, s.shape, 1)
     ds = jnp.zeros_like(s)
     for axis, normaliser, of_own in zip((1, 0), normalisers, log_p, strict=False):
-        less_one = jnp.expand_dims(jnp.expm1(of_own), axis)
+        less_one = jnp.expand_dims(expm1(of_own), axis)
         errors = jnp.where(own, less_one, probabilities(s, normaliser))
         ds = ds + jnp.expand_dims(dy, axis) * errors
     ds = ds / temperature

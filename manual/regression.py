@@ -4,7 +4,7 @@ import math
 
 import jax.numpy as jnp
 
-from handgrad.manual.numerics import widen
+from handgrad.manual.numerics import expm1, widen
 from handgrad.manual.op import op
 from handgrad.manual.shapes import positive, same_shapes
 
@@ -94,7 +94,7 @@ def log_cosh(predictions, targets):
     same_shapes("log_cosh", least=1, predictions=predictions, targets=targets)
     error = predictions - targets  # (*batch, outputs)
     size = jnp.abs(widen(error))
-    m = jnp.expm1(-size)  # in (−1, 0]
+    m = expm1(-size)  # in (−1, 0]
     within = jnp.where(size < 1, m * m / jnp.where(size < 1, 2 * (1 + m), 1), (1 + m) * (1 + m))
     loss = jnp.log1p(within) + jnp.where(size < 1, 0, size - math.log(2))
     return loss.sum(-1).astype(error.dtype), error

@@ -3,7 +3,7 @@ zeros of its own derivative; each backward keeps x alone."""
 
 import jax.numpy as jnp
 
-from handgrad.manual.numerics import widen
+from handgrad.manual.numerics import expm1, widen
 from handgrad.manual.op import op
 from handgrad.manual.shapes import positive
 
@@ -104,7 +104,7 @@ def celu(x, *, alpha=1.0):
     """
     positive("celu", alpha=alpha)
     not_positive = jnp.where(x > 0, 0, x)
-    return jnp.where(x > 0, x, alpha * jnp.expm1(not_positive / alpha)), x
+    return jnp.where(x > 0, x, alpha * expm1(not_positive / alpha)), x
 
 
 @celu.backward
