@@ -204,10 +204,9 @@ def _containers(tree: ast.AST) -> set[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign):
             for target in node.targets:
-                several = isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple)
-                targets = target.elts if several else [target]
-                values = node.value.elts if several else [node.value]
-                pairs = zip(targets, values, strict=False)  # (*some, last) = 1, 2, 3
+                pairs = [(target, node.value)]
+                if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+                    pairs = zip(target.elts, node.value.elts, strict=False)  # *some, last = 1, 2, 3
                 found |= {t.id for t, v in pairs if isinstance(t, ast.Name) and _contains(v)}
     return found
 

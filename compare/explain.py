@@ -26,11 +26,12 @@ def explain(
     split: how many of the compared arrays are outputs; the gradients come after them.
     """
     bad = [w.reshape(len(c.rows), -1).any(1) for w in c.wrong[split:]]
-    rows = _telling(c, np.flatnonzero(np.logical_or.reduce(bad)))
+    wrong = np.logical_or.reduce(bad)
+    rows = _telling(c, np.flatnonzero(wrong))
     if not rows:
         return []
     relations = diagnose(_evidence(problem, candidate, reference, c, split, rows[0]))
-    if any(b[rows[1:2]].any() for b in bad):  # a factor is one if it is the same there
+    if wrong[rows[1:2]].any():  # a factor is one if it is the same there
         again = diagnose(_evidence(problem, candidate, reference, c, split, rows[1]))
         known = {(d.kind, d.argument) for d in again}
         relations = [

@@ -91,7 +91,7 @@ class _Search:
                     return Found(done - n + k + 1, len(shapes), self._smallest(samples[k]))
         return Found(done, len(shapes), kept=self._kept() if done else ())
 
-    def _samples(self, sizes: inputs.Sizes, n: int) -> list[list[Any]]:
+    def _samples(self, sizes: inputs.Sizes | inputs.Axes, n: int) -> list[list[Any]]:
         """Samples of one shape; what is no variable (labels, masks) is the same in all of them."""
         base = inputs.draw(self.leaves, sizes, self.rng)
         if not sizes and self.rng.random() < 0.5:

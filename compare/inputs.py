@@ -7,7 +7,7 @@ one go on doing so, positive numbers stay positive, and sizes that are equal sta
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 __all__ = [
+    "Axes",
     "Domain",
     "Sizes",
     "draw",
@@ -32,7 +33,8 @@ SPECIAL = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, 10.0, -10.0, 1e4, -1e4, 1e-8, 1e-30)
 SCALES = (1e-30, 1e-8, 1e-3, 1.0, 10.0, 100.0, 1e4)
 MULTIPLES = (2, 3, 4)  # of a size, as the gates of a recurrent net are
 BY_ELEMENT = ("free", "positive", "negative", "unit interval", "bits", "signs")
-Sizes = dict[int | tuple[int, int], int]  # of every axis of that size; or of one axis of one leaf
+Sizes = dict[int, int]  # sizes of the sample, and what becomes of them
+Axes = dict[tuple[int, int], int]  # the same of single axes: (leaf, axis)
 
 
 def is_array(leaf: Any) -> bool:
@@ -211,7 +213,7 @@ def _moved(leaves: Sequence[Any], domains: Sequence[Domain], move: Callable) -> 
 # --- sizes ---------------------------------------------------------------------------------------
 
 
-def resizings(leaves: Sequence[Any], rng: np.random.Generator) -> Iterator[Sizes]:
+def resizings(leaves: Sequence[Any], rng: np.random.Generator) -> Iterator[Sizes | Axes]:
     """Other sizes, without end: every one of them down to 1, some axes apart, then at random."""
     sizes = _sizes(leaves)
     for n in sizes:
@@ -229,7 +231,7 @@ def resizings(leaves: Sequence[Any], rng: np.random.Generator) -> Iterator[Sizes
         yield new
 
 
-def _apart(leaves: Sequence[Any]) -> Iterator[Sizes]:
+def _apart(leaves: Sequence[Any]) -> Iterator[Axes]:
     """Axes of one size told apart, and those of size 1 made longer: the first axes, then each.
 
     Not each where there are integers: rows without a label may be taken, and mean nothing.
@@ -269,8 +271,11 @@ def _together(n: int, m: int, sizes: Sequence[int]) -> list[Sizes]:
     return [{n: m}, *({n: m} | more for more in (multiples, one_more) if more)]
 
 
-def draw(leaves: Sequence[Any], sizes: Sizes, rng: np.random.Generator) -> list[Any]:
-    """Every leaf drawn anew, with other sizes; labels stay below the sizes that they were below."""
+def draw(leaves: Sequence[Any], sizes: Mapping[Any, int], rng: np.random.Generator) -> list[Any]:
+    """Every leaf drawn anew, with other sizes; labels stay below the sizes that they were below.
+
+    sizes: `Sizes`, or `Axes`.
+    """
     new = []
     for i, leaf in enumerate(leaves):
         domain = Domain.of(leaf)
