@@ -18,7 +18,7 @@ from handgrad.compare import exact, inputs, judge, witness
 from handgrad.compare.accuracy import Run
 from handgrad.compare.diagnose import shape_mismatch
 from handgrad.compare.explain import explain
-from handgrad.compare.inplace import may_write_into_arguments
+from handgrad.compare.inplace import may_write_into_another
 from handgrad.compare.interpret import Program, walk
 from handgrad.compare.judge import Comparison, Rows
 from handgrad.compare.laboratory import laboratory
@@ -117,7 +117,7 @@ class Examination:
         """Given NumPy arrays, a derivation may write into them, which JAX's never are."""
         p = self.problem
         numpy = all(isinstance(v.given, np.ndarray | np.generic | float) for v in p.variables)
-        if p.kind == "function" or not numpy or not may_write_into_arguments(p.candidate):
+        if p.kind == "function" or not numpy or not may_write_into_another(p.candidate):
             return row
         try:
             plain, changed = row.as_arrays(like)

@@ -1,18 +1,21 @@
-"""Whether a derivation writes into its arguments: NumPy then changes them, JAX makes new arrays."""
+"""Whether a derivation writes into an array of two names: NumPy changes it, JAX makes a new one."""
 
 import ast
 from typing import Any
 
 from handgrad.compare.rewrite import written
 
-__all__ = ["may_write_into_arguments"]
+__all__ = ["may_write_into_another"]
 
 # of an array, what shows the same numbers
 _VIEWS = {"reshape", "ravel", "transpose", "squeeze", "swapaxes", "view", "get", "pop"}
 
 
-def may_write_into_arguments(candidate: Any) -> bool:
-    """Told by the source: `dz = dy; dz *= mask`, `x[x < 0] = 0`, in it or in what it calls."""
+def may_write_into_another(candidate: Any) -> bool:
+    """Told by the source: `dz = dy; dz *= mask`, `x[x < 0] = 0`, in it or in what it calls.
+
+    The caller has another name for an argument.
+    """
     return any(
         isinstance(w.definition, ast.FunctionDef) and _writes(w.definition)
         for w in written(candidate)
@@ -26,13 +29,16 @@ def _writes(function: ast.FunctionDef) -> bool:
         if isinstance(node, ast.Assign | ast.For):
             value = node.value if isinstance(node, ast.Assign) else node.iter
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            if _shows(value, held):
-                held |= {
-                    n.id
-                    for target in targets
-                    for n in ast.walk(target)
-                    if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
-                }
+            names = {
+                n.id
+                for target in targets
+                for n in ast.walk(target)
+                if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+            }
+            if isinstance(value, ast.Name):  # of one array, two names
+                held |= names | {value.id}
+            elif _shows(value, held):
+                held |= names
     for node in ast.walk(function):
         if isinstance(node, ast.AugAssign) and _shows(node.target, held):
             return True

@@ -324,6 +324,7 @@ class Problem:
             wanted = [i for i, v in enumerate(self.variables) if v.argument == number]
             if not wanted or (self.argnums is not None and number not in self.argnums):
                 continue
+            cotangent = _array_of(cotangent, self.args[number])
             leaves, tree = jax.tree.flatten(cotangent, is_leaf=lambda leaf: leaf is None)
             full = jax.tree.flatten(self.args[number], is_leaf=lambda leaf: leaf is None)
             if cotangent is None and all(type(self.variables[i].given) is float for i in wanted):
@@ -442,6 +443,18 @@ class Problem:
         for place, value in zip(self._places, values, strict=True):
             leaves[place] = value
         return jax.tree.unflatten(self.tree, leaves)
+
+
+def _array_of(cotangent: Any, argument: Any) -> Any:
+    """A list of numbers for an array, as a loop over its entries makes one."""
+    numbers = (
+        isinstance(cotangent, list)
+        and _is_array(argument)
+        and argument.shape[:1] == (len(cotangent),)
+    )
+    if not numbers or not all(is_inexact(c) and np.shape(c) == () for c in cotangent):
+        return cotangent
+    return (jnp if any(isinstance(c, jax.Array) for c in cotangent) else np).stack(cotangent)
 
 
 class Row:

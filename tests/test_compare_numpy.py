@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from handgrad.compare import check_backward, check_gradient, examine
-from handgrad.compare.inplace import may_write_into_arguments
+from handgrad.compare.inplace import may_write_into_another
 
 RNG = np.random.default_rng(0)
 X, W, B = RNG.normal(size=(3, 4)), RNG.normal(size=(4, 4)), RNG.normal(size=4)
@@ -47,6 +47,20 @@ def test_an_array_that_is_changed_under_another_name():
     # with JAX's arrays, which nothing changes, it is right
     check_backward(block_backward, block, jnp.asarray(X), jnp.asarray(W))
     assert not check_backward(block_backward_of_a_copy, block, X, W).remarks
+
+
+def difference_gradient(x, y):
+    d = 2 * (x - y)
+    dy = d
+    dy *= -1  # and d with it
+    return d, dy
+
+
+def test_two_names_of_one_array_of_its_own():
+    report = examine(
+        difference_gradient, lambda x, y: ((x - y) ** 2).sum(), X, X[::-1].copy(), kind="gradient"
+    )
+    assert [q.ok for q in report.gradients] == [False, True]
 
 
 def scaled_in_place(x, dy):
@@ -92,6 +106,7 @@ def into_its_own(x, dy):
         (scaled_in_place, True),
         (by_index_of_an_argument, True),
         (out_of_a_cache, True),
+        (difference_gradient, True),
         (block_backward_of_a_copy, False),
         (by_index, False),
         (into_its_own, False),
@@ -99,7 +114,7 @@ def into_its_own(x, dy):
     ],
 )
 def test_writing_into_an_argument_is_told_by_the_source(backward, writes):
-    assert may_write_into_arguments(backward) == writes
+    assert may_write_into_another(backward) == writes
 
 
 # --- what is kept from call to call --------------------------------------------------------------
@@ -231,6 +246,22 @@ def test_gradients_by_the_names_of_the_arguments():
         affine_loss, W, B, X, kind="gradient",
     )  # fmt: skip
     assert [q.ok for q in swapped.gradients] == [True, False, True]
+
+
+def huber_by_a_loop(r):
+    return [e if abs(e) <= 1 else np.sign(e) for e in r]
+
+
+def huber(r):
+    return jnp.where(jnp.abs(r) <= 1, r**2 / 2, jnp.abs(r) - 0.5).sum()
+
+
+def test_a_list_of_numbers_for_an_array():
+    r = np.array([0.3, -2.0, 1.7])
+    check_gradient(huber_by_a_loop, huber, r)
+    check_gradient(lambda r: [*jnp.clip(r, -1, 1)], huber, r)
+    report = examine(lambda r: huber_by_a_loop(r)[:2], huber, r, kind="gradient")
+    assert "must have the structure of the argument" in report.problem
 
 
 def test_fewer_cotangents_than_arguments():
