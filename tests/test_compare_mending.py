@@ -10,7 +10,8 @@ import pytest
 
 from handgrad.compare import examine
 from handgrad.compare.eager import Array, Names
-from handgrad.compare.edits import edits, substitutions, together
+from handgrad.compare.edits import _short, edits, substitutions, together
+from handgrad.compare.mutate import _said_of
 from handgrad.compare.rewrite import patience, written
 
 RNG = np.random.default_rng(0)
@@ -385,3 +386,26 @@ def test_stand_ins_change_nothing_in_place():
     assert (x == SQUARE).all()
     assert (x.at[0].set(7.0)[1:] == SQUARE[1:]).all()
     assert (x == SQUARE).all()
+
+
+# --- as it is worded -----------------------------------------------------------------------------
+
+
+def test_the_product_of_an_operand_is_not_taken_for_the_place_of_the_expression():
+    assert _said_of("h", "take tanh of `x @ w` in @") == "take tanh of `x @ w` in `h`"
+    assert _said_of("x @ w", "negate @") == "negate `x @ w`"
+
+
+@pytest.mark.parametrize(
+    ("unparsed", "written"),
+    [
+        ("hs[t + -1]", "hs[t - 1]"),
+        ("a - -b", "a + b"),
+        ("dx[:, --2:]", "dx[:, 2:]"),
+        ("range(n - 1 + 1)", "range(n)"),
+        ("x - 1 + 1 * y", "x - 1 + 1 * y"),
+        ("x[i]--2", "x[i]--2"),
+    ],
+)
+def test_an_edit_is_shown_as_one_writes_it(unparsed, written):
+    assert _short(unparsed) == written

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from handgrad import manual, reference
-from handgrad.manual.numerics import length
+from handgrad.manual.numerics import expm1, length
 
 DTYPES = (jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64)
 
@@ -317,3 +317,19 @@ def test_the_softmaxes_work_along_any_axis(axis):
         f = getattr(manual, name)
         moved = np.moveaxis(np.asarray(f(jnp.moveaxis(x, axis, -1))), -1, axis)
         np.testing.assert_allclose(f(x, axis=axis), moved, rtol=1e-6)
+
+
+def test_expm1_has_its_digits_in_both_precisions():
+    """2 ulp, as its docstring has it, and no nan at infinity or in the second derivative there."""
+    grid = np.concatenate([np.linspace(-30, 30, 20_001), np.linspace(-0.7, 0.7, 20_001)])
+    for dtype, ulps in ((np.float32, 2), (np.float64, 2.5)):
+        v = grid.astype(dtype)
+        with jax.enable_x64(dtype is np.float64):
+            found = np.asarray(expm1(jnp.asarray(v)), np.longdouble)
+        true = np.expm1(v.astype(np.longdouble))
+        assert (np.abs(found - true) <= ulps * np.spacing(np.abs(true).astype(dtype))).all()
+    ends = jnp.array([-jnp.inf, jnp.inf, 0.0])
+    np.testing.assert_array_equal(expm1(ends), [-1, jnp.inf, 0])
+    second = jax.vmap(jax.grad(jax.grad(expm1)))
+    points = jnp.array([-jnp.inf, -1.0, -0.3, 0.0, 0.3, 1.0])
+    np.testing.assert_allclose(second(points), jnp.exp(points), rtol=1e-6)
