@@ -569,6 +569,11 @@ class Examination:
                 )
             if not q.size:
                 self.remarks.append(f"nothing was verified for {q.path}: it has no elements")
+        if c.coarse:
+            self.remarks.append(
+                f"{self.what} computes in the precision of its inputs, and so was compared to "
+                f"{judge.FIRST:.0f} roundings of that: give float64 to see smaller mistakes"
+            )
         if c.lost_by:
             found = "right derivation, digits lost here: some" if c.ok else "some other"
             self.remarks.append(

@@ -110,6 +110,7 @@ class Comparison:
     lost: list[np.ndarray]
     everything: list[np.ndarray]  # all results of the reference
     lost_by: float = 0.0  # the largest relative deviation that rounding explains
+    coarse: bool = False  # compared in a precision narrower than float64
 
     forgiven: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
 
@@ -135,14 +136,17 @@ def compare(
     rng = witness.seeded(seed, "noise")
     measured = witness.floors(reference, rows.columns, truth, rng, 2)
     noise = [FIRST * np.maximum(measured[i], EPS * np.abs(truth[i])) + TINY for i in pick]
+    coarse = False
     if candidate.untraceable is not None:
-        noise = [
-            np.maximum(x, _of_own_precision(problem, k - len(pick), h, g))
-            for k, (x, h, g) in enumerate(zip(noise, hand, picked, strict=True))
+        own = [
+            _of_own_precision(problem, k - len(pick), h, g)
+            for k, (h, g) in enumerate(zip(hand, picked, strict=True))
         ]
+        noise = [np.maximum(x, floor) for x, floor in zip(noise, own, strict=True)]
+        coarse = any(floor.any() for floor in own)
     wrong = [differs(h, g, n) for h, g, n in zip(hand, picked, noise, strict=True)]
     lost = [np.zeros(w.shape, bool) for w in wrong]
-    result = Comparison(rows, paths, hand, picked, noise, wrong, lost, truth)
+    result = Comparison(rows, paths, hand, picked, noise, wrong, lost, truth, coarse=coarse)
     established = [False] * len(wrong)
     while True:  # until every array is cleared, or has a row that stays wrong
         open_rows = [
@@ -175,11 +179,8 @@ def _of_own_precision(problem: Problem, k: int, hand: np.ndarray, truth: np.ndar
     if -k > len(problem.verified):
         return np.zeros(())
     own = np.asarray(problem.variables[problem.verified[k]].given).dtype
-    if (
-        own is None
-        or own.itemsize >= 8
-        or not np.array_equal(hand, hand.astype(own).astype(hand.dtype), equal_nan=True)
-    ):
+    rounded = hand.astype(own).astype(hand.dtype)
+    if own.itemsize >= 8 or not np.array_equal(hand, rounded, equal_nan=True):
         return np.zeros(())
     size = np.nan_to_num(np.abs(truth)).reshape(len(truth), -1).max(1, initial=0)
     return _column(FIRST * float(jnp.finfo(own).eps) * size, truth)
