@@ -1,15 +1,21 @@
 """Two optimisers in step: parameters and state compared after every one of many steps."""
 
-import contextlib
 import dataclasses
+import functools
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
-from handgrad.compare.trajectory import Pairs, Run, check_recorded, rounded, steps_at_once
+from handgrad.compare.trajectory import (
+    Pairs,
+    Run,
+    check_recorded,
+    frozen_by_tracing,
+    rounded,
+    steps_at_once,
+)
 
 __all__ = [
     "DeclaredOptimizer",
@@ -141,7 +147,9 @@ def examine_optimizer(
 ) -> OptimizerReport:
     """Run two optimisers side by side from the same parameters and compare every step.
 
-    manual, reference: pairs with `init(params)` and `update(grads, state, params)`.
+    manual, reference: pairs with `init(params)` and `update(grads, state, params)`, which returns
+        what is to be added to the parameters, and the state. The manual one may be NumPy code, or
+        keep what it needs in an object of its own: it is then run as plain Python.
     params: a tree of floating-point arrays.
     gradients: a tree like `params` with a leading axis of steps; or a function of the parameters,
         which is asked at the reference's, and both optimisers are given the answer.
@@ -164,34 +172,28 @@ def examine_optimizer(
         steps = check_recorded(params, gradients)
         if free:
             raise ValueError("free needs gradients that are a function of the parameters")
-    with _traceable(name):
-        return _examined(
-            manual, reference, params, gradients, steps, tolerance, name, free, fields or {}
-        )
-
-
-@contextlib.contextmanager
-def _traceable(name: str) -> Iterator[None]:
+    compare = functools.partial(
+        _examined, manual, reference, params, gradients, steps, tolerance, name, free, fields or {}
+    )
     try:
-        yield
-    except (jax.errors.TracerArrayConversionError, jax.errors.UnexpectedTracerError) as error:
-        raise TypeError(
-            f"{name} cannot be traced by JAX: write init and update with "
-            "jax.numpy instead of numpy, and give out all that is kept from step to step as the "
-            "state, nothing in an object of your own"
-        ) from error
+        report = compare(plain=False)
+    except Exception:  # NumPy, or what JAX cannot trace for another reason
+        return compare(plain=True)
+    if report.float64.ok or not frozen_by_tracing(manual, params):
+        return report
+    return compare(plain=True)
 
 
 def _examined(
-    manual, reference, params, gradients, steps, tolerance, name, free, fields
+    manual, reference, params, gradients, steps, tolerance, name, free, fields, plain
 ) -> OptimizerReport:
-    pairs = Pairs(manual, reference, params, fields)
+    pairs = Pairs(manual, reference, params, fields, plain)
     leaves = [
         _Leaf(label, 0.0 if exact else tolerance, exact)
         for label, exact in zip(pairs.labels, pairs.exact, strict=True)
     ]
     runs = [
-        Run(manual, reference, pairs, params, gradients, free, dtype)
+        Run(manual, reference, pairs, params, gradients, free, dtype, plain)
         for dtype in (np.float64, np.float32)
     ]
     chunk = steps_at_once(params, steps)

@@ -1,6 +1,7 @@
 """Two optimisers run side by side, and which leaf of the one answers which of the other."""
 
 import contextlib
+import copy
 import functools
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["Pairs", "Run", "check_recorded", "rounded", "steps_at_once"]
+__all__ = ["Pairs", "Run", "check_recorded", "frozen_by_tracing", "rounded", "steps_at_once"]
 
 SYNONYMS = {"t": "count", "step": "count", "m": "mu", "v": "nu"}
 BUDGET = 2**28  # bytes of trajectory that are held at once
@@ -48,6 +49,14 @@ def check_recorded(params: Any, recorded: Any) -> int:
     return lengths.pop()
 
 
+def frozen_by_tracing(optimizer: Any, params: Any) -> bool:
+    """Whether its second step is another program: it counts, say, in an object of its own."""
+    with _settings(np.float32):
+        state = jax.eval_shape(optimizer.init, params)
+        steps = [jax.make_jaxpr(optimizer.update)(params, state, params) for _ in range(2)]
+    return str(steps[0]) != str(steps[1])
+
+
 @contextlib.contextmanager
 def _settings(dtype: Any) -> Iterator[None]:
     """The precision, the CPU, and JAX's ordinary promotion of numbers, which optax relies on."""
@@ -63,44 +72,80 @@ def _settings(dtype: Any) -> Iterator[None]:
 class Run:
     """Both optimisers in one precision, some steps at a time; x64 is on only inside `advance`."""
 
-    def __init__(self, manual, reference, pairs, params, gradients, free, dtype):
+    def __init__(self, manual, reference, pairs, params, gradients, free, dtype, plain):
+        ours, theirs = (functools.partial(pairs.pick, side) for side in (0, 1))
+        asked = gradients if callable(gradients) else None
         self.dtype = dtype
-        self.carry = params
-        self.recorded = None if callable(gradients) else gradients
-
-        def one(optimizer, params, state, grads):
-            updates, state = optimizer.update(grads, state, params)
-            return jax.tree.map(lambda p, u: (p + u).astype(p.dtype), params, updates), state
-
-        def step(carry, grads):
-            (ours, our_state), (theirs, their_state) = carry
-            grads = gradients(theirs) if grads is None else grads
-            mine = gradients(ours) if free else grads
-            carry = one(manual, ours, our_state, mine), one(reference, theirs, their_state, grads)
-            return carry, pairs.pick(*carry)
-
-        def go(carry, grads, length, first):
-            if first:
-                carry = tuple((carry, optimizer.init(carry)) for optimizer in (manual, reference))
-            start = pairs.pick(*carry)
-            carry, trajectory = jax.lax.scan(step, carry, grads, length=length)
-            return carry, start, trajectory
-
-        self.go = jax.jit(go, static_argnums=(2, 3), compiler_options=_quick())
+        self.recorded = None if asked else gradients
+        self.reference = _compiled(reference, theirs, asked)
+        self.manual = (_plain if plain else _compiled)(manual, ours, asked if free else None)
+        self.carries = params, params
 
     def advance(self, begin: int, end: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """The trajectories of (manual, reference), a leaf (1 + steps, *shape), the start first."""
+        first, length = begin == 0, end - begin
         with _settings(self.dtype):
             cast = functools.partial(jax.tree.map, lambda leaf: leaf.astype(self.dtype))
-            carry = cast(self.carry) if begin == 0 else self.carry
+            ours, theirs = (cast(carry) if first else carry for carry in self.carries)
             grads = cast(jax.tree.map(lambda g: g[begin:end], self.recorded))
-            self.carry, start, trajectory = self.go(carry, grads, end - begin, begin == 0)
-            manual, reference = jax.tree.map(
-                lambda s, t: np.concatenate([np.asarray(s)[None], t]).astype(np.float64),
-                start,
-                trajectory,
-            )
+            theirs, grads, reference = self.reference(theirs, grads, length, first)
+            ours, _, manual = self.manual(ours, grads, length, first)
+            self.carries = ours, theirs
         return manual, reference
+
+
+def _moved(params, updates):
+    return jax.tree.map(lambda p, u: (p + u).astype(p.dtype), params, updates)
+
+
+def _compiled(optimizer, pick, asked):
+    """(carry, grads, length, first) -> the carry after them, the gradients given, the leaves."""
+
+    def step(carry, grads):
+        params, state = carry
+        grads = asked(params) if asked else grads
+        updates, state = optimizer.update(grads, state, params)
+        carry = _moved(params, updates), state
+        return carry, (grads, pick(*carry))
+
+    @functools.partial(jax.jit, static_argnums=(2, 3), compiler_options=_quick())
+    def go(carry, grads, length, first):
+        if first:
+            carry = carry, optimizer.init(carry)
+        start = pick(*carry)
+        carry, (given, leaves) = jax.lax.scan(step, carry, None if asked else grads, length=length)
+        return carry, given, start, leaves
+
+    def run(*arguments):
+        carry, given, start, leaves = go(*arguments)
+        return carry, given, [_joined(s, t) for s, t in zip(start, leaves, strict=True)]
+
+    return run
+
+
+def _plain(optimizer, pick, asked):
+    """As `_compiled`, one step of plain Python after the other, on NumPy's arrays."""
+    optimizer = copy.deepcopy(optimizer)  # for what it keeps in an object of its own
+
+    def run(carry, grads, length, first):
+        own = functools.partial(jax.tree.map, np.array)  # copies, which may be changed in place
+        if first:
+            carry = own(carry), optimizer.init(own(carry))
+        start, leaves = own(pick(*carry)), []
+        for k in range(length):
+            params, state = carry
+            given = asked(params) if asked else jax.tree.map(lambda g, k=k: g[k], grads)
+            updates, state = optimizer.update(own(given), state, own(params))
+            carry = own(_moved(params, updates)), state
+            leaves.append(own(pick(*carry)))
+        columns = zip(*leaves, strict=True)
+        return carry, grads, [_joined(s, c) for s, c in zip(start, columns, strict=True)]
+
+    return run
+
+
+def _joined(start: Any, steps: Any) -> np.ndarray:
+    return np.concatenate([np.asarray(start)[None], np.asarray(steps)]).astype(np.float64)
 
 
 @functools.cache
@@ -128,16 +173,17 @@ def steps_at_once(params, steps):
 class Pairs:
     """Which leaf answers which: the state's by the name of their field, then the parameters'."""
 
-    def __init__(self, manual, reference, params, fields):
+    def __init__(self, manual, reference, params, fields, plain):
         self.paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
         with _settings(np.float32):
-            states = [
-                self._index(jax.eval_shape(optimizer.init, params))
-                for optimizer in (manual, reference)
-            ]
-        theirs = states[1]
+            theirs = self._index(jax.eval_shape(reference.init, params))
+            mine = self._index(
+                jax.tree.map(np.asarray, copy.deepcopy(manual).init(params))
+                if plain
+                else jax.eval_shape(manual.init, params)
+            )
         ours = {}
-        for (what, path), entry in states[0].items():
+        for (what, path), entry in mine.items():
             synonym = SYNONYMS.get(what, what)
             other = synonym if (what, path) not in theirs and (synonym, path) in theirs else what
             ours[fields.get(what, other), path] = entry
@@ -176,13 +222,10 @@ class Pairs:
     def _label(key) -> str:
         return f"{key[0]}{jax.tree_util.keystr(key[1])}"
 
-    def pick(self, manual, reference):
-        """The compared leaves of the two carries (params, state)."""
-        leaves = [jax.tree.leaves(state) for _, state in (manual, reference)]
-        return tuple(
-            [of[pair[side]] for pair in self.positions] + jax.tree.leaves(params)
-            for side, (of, (params, _)) in enumerate(zip(leaves, (manual, reference), strict=True))
-        )
+    def pick(self, side, params, state):
+        """The leaves compared, of the side's parameters and state."""
+        leaves = jax.tree.leaves(state)
+        return [leaves[pair[side]] for pair in self.positions] + jax.tree.leaves(params)
 
 
 def _field(entry: Any) -> str | None:

@@ -306,18 +306,62 @@ def test_declaring(monkeypatch):
     assert drawn == report
 
 
-def test_an_optimizer_in_numpy_or_with_state_of_its_own_is_told_what_to_do():
-    class Momentum:
+class NumPyAdam:
+    """As a course has it: NumPy, arrays changed in place, all that is kept in the object."""
+
+    def __init__(self, first=0.9, kept=True):
+        self.first, self.kept = first, kept
+
+    def init(self, params):
+        self.t = 0
+        self.m = {name: np.zeros_like(p) for name, p in params.items()}
+        self.v = {name: np.zeros_like(p) for name, p in params.items()}
+        return {"mu": self.m, "nu": self.v} if self.kept else ()
+
+    def update(self, grads, state, params):
+        self.t += 1
+        for name, g in grads.items():
+            self.m[name] *= self.first
+            self.m[name] += (1 - self.first) * g
+            self.v[name] = 0.999 * self.v[name] + 0.001 * g**2
+            m = self.m[name] / (1 - self.first**self.t)
+            params[name] = -0.01 * m / (np.sqrt(self.v[name] / (1 - 0.999**self.t)) + 1e-8)
+        return params, {"mu": self.m, "nu": self.v} if self.kept else ()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_an_optimizer_in_numpy_with_state_of_its_own(kept, monkeypatch):
+    report = check_optimizer(NumPyAdam(kept=kept), ADAM, PARAMS, GRADIENTS)
+    assert report.steps == 200
+    assert ("mu['matrix']" in report.compared) == kept
+    wrong = examine_optimizer(NumPyAdam(0.8, kept), ADAM, PARAMS, GRADIENTS)
+    assert wrong.float64.departures[0].step == (1 if kept else 2)
+    monkeypatch.setattr(trajectory, "BUDGET", 64 * 10 * 60)  # in pieces of 60 steps
+    assert examine_optimizer(NumPyAdam(0.8, kept), ADAM, PARAMS, GRADIENTS) == wrong
+
+
+def test_a_counter_kept_in_an_object_is_not_frozen_by_tracing():
+    class Adam(NumPyAdam):
+        def update(self, grads, state, params):
+            self.t += 1
+            m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, state["mu"], grads)
+            v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g**2, state["nu"], grads)
+            correct = 1 - 0.9**self.t, 1 - 0.999**self.t
+            updates = jax.tree.map(
+                lambda m, v: -0.01 * m / correct[0] / (jnp.sqrt(v / correct[1]) + 1e-8), m, v
+            )
+            return updates, {"mu": m, "nu": v}
+
         def init(self, params):
-            self.v = jax.tree.map(np.zeros_like, params)
-            return ()
+            self.t = 0
+            return {what: jax.tree.map(jnp.zeros_like, params) for what in ("mu", "nu")}
 
-        def update(self, grads, state, params=None):
-            self.v = {k: 0.9 * self.v[k] - 0.1 * np.asarray(g) for k, g in grads.items()}
-            return dict(self.v), ()
+    assert check_optimizer(Adam(), ADAM, PARAMS, GRADIENTS).ok
 
-    params, gradients = {"w": np.ones(3)}, {"w": np.ones((5, 3))}
-    with pytest.raises(TypeError, match=r"Momentum cannot be traced by JAX: .*jax\.numpy"):
-        check_optimizer(
-            Momentum(), optax.sgd(0.1, momentum=0.9), params, gradients, name="Momentum"
-        )
+
+def test_an_error_of_the_optimizer_is_its_own():
+    def update(grads, state, params):
+        return grads["absent"], state
+
+    with pytest.raises(KeyError, match="absent"):
+        check_optimizer(optax.GradientTransformation(ADAM.init, update), ADAM, PARAMS, GRADIENTS)
