@@ -22,6 +22,7 @@ from handgrad.compare.inplace import may_write_into_another
 from handgrad.compare.interpret import Program, walk
 from handgrad.compare.judge import Comparison, Rows
 from handgrad.compare.laboratory import laboratory
+from handgrad.compare.meant import meant
 from handgrad.compare.problem import Problem, Row, Trouble, name_of
 from handgrad.compare.report import Accuracy, Diagnosis, Quantity, Report
 
@@ -430,21 +431,21 @@ class Examination:
         odd = (
             c.ok and numerical is not None and judge.reference_disagrees(c, p, numerical, self.seed)
         )
-        stopped = numerical is not None and not c.ok and self._stops(c, numerical)
+        meant = "" if numerical is None or c.ok else self._meant(c, numerical)
         quantities = []
         for k in range(len(c.paths)):
             numbers, kinks, siding = None, 0, ""
             if k >= offset and c.wrong[k].any() and numerical is not None:
                 variable = p.verified[k - offset]
                 numbers = judge.ask(c, p, numerical, k, variable)
-                kinks, siding = judge.settle(c, p, numerical, k, variable, numbers, stopped)
+                kinks, siding = judge.settle(c, p, numerical, k, variable, numbers, bool(meant))
             quantities.append(
                 judge.quantity(c, k, shapes[k], str(dtypes[k]), numbers, kinks, siding)
             )
-        if stopped and any(not q.ok and q.siding == "hand" for q in quantities):
+        if meant and any(not q.ok and q.siding == "hand" for q in quantities):
             self.remarks.append(
-                "the reference holds a stop_gradient: its gradient, which is autodiff's, is not "
-                "the derivative that the numbers show"
+                f"the reference holds {meant}: its gradient, which is autodiff's, is not the "
+                "derivative that the numbers show"
             )
         if any(q.ok and q.siding == "hand" for q in quantities):
             self.remarks.append(
@@ -458,17 +459,17 @@ class Examination:
             )
         return quantities
 
-    def _stops(self, c: Comparison, numerical: witness.Numerical) -> bool:
-        """Whether the reference stops gradients to another effect than that of a constant.
+    def _meant(self, c: Comparison, numerical: witness.Numerical) -> str:
+        """By what the reference says that its gradient is not the derivative of its values.
 
-        The largest element, taken out of a log-sum-exp, may well be one. Asked near the inputs,
-        where no elements tie.
+        The largest element, taken out of a log-sum-exp as a constant, says no such thing. Asked
+        near the inputs, where no elements tie.
         """
-        traced = walk(self.problem.traced.jaxpr)
-        if not any(e.primitive.name == "stop_gradient" for e in traced):
-            return False
+        found = meant(self.problem.traced.jaxpr)
         near = 1 if 1 in c.rows.samples else 0
-        return judge.reference_disagrees(c, self.problem, numerical, self.seed, near)
+        if not found or not judge.reference_disagrees(c, self.problem, numerical, self.seed, near):
+            return ""
+        return found
 
     def _not_finite(self, c: Comparison) -> None:
         """Where both gradients are nan or inf alike, nothing was verified."""

@@ -421,10 +421,11 @@ def settle(
         c.forgive(k)
         return elements, ""
     smooth = sides[~kink]
-    if (smooth == "hand").all() and not (stopped and np.isfinite(flat[1]).any()):
+    odd = (sides == "hand") & ~(stopped & np.isfinite(flat[1]))
+    if odd[~kink].all():
         c.forgive(k)
         return 0, "hand"
-    kinks = _forgive_some(c, k, variable, numbers, kink, (sides == "hand") & (not stopped))
+    kinks = _forgive_some(c, k, variable, numbers, kink, odd)
     for who in ("autodiff", "hand"):
         if (smooth == who).mean() > 0.5:
             return kinks, who

@@ -732,6 +732,26 @@ wrong(
 )
 right("straight through", lambda x, dy: dy, lambda x: x + lax.stop_gradient(jnp.round(x) - x), V)
 
+
+@jax.custom_vjp
+def reversal(x):
+    return x
+
+
+@jax.custom_jvp
+def spike(x):
+    return (x > 0).astype(x.dtype)
+
+
+reversal.defvjp(lambda x: (x, None), lambda _, dy: (-dy / 2,))
+spike.defjvp(lambda at, dx: (spike(*at), dx[0] / (1 + jnp.abs(at[0])) ** 2))
+
+# and so do derivatives of its own around an identity or a step
+right("reversed", lambda x, dy: -dy / 2 * jnp.exp(x), lambda x: jnp.exp(reversal(x)), V)
+wrong("a reversal forgotten", lambda x, dy: dy * jnp.exp(x), lambda x: jnp.exp(reversal(x)), V)
+right("surrogate", lambda x, dy: dy * 2 / (1 + jnp.abs(x)) ** 2, lambda x: 2 * spike(x), V)
+wrong("a surrogate forgotten", lambda x, dy: 0 * dy * x, lambda x: 2 * spike(x), V)
+
 # labels +1 and -1, whose square is one
 SIGNS = np.array([1.0, -1.0, -1.0, 1.0])
 right_gradient(
@@ -745,7 +765,10 @@ right_gradient(
 
 
 # Here the numerical derivative is not autodiff's, and that is remarked.
-SUSPECTED = {"a stopped path", "straight through", "nan of autodiff through where"}
+SUSPECTED = {
+    *("a stopped path", "straight through", "reversed", "surrogate"),
+    "nan of autodiff through where",
+}
 
 
 @pytest.mark.sweep(4)
