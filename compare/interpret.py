@@ -23,7 +23,7 @@ import numpy as np
 from jax.extend import core
 
 from handgrad.compare import primitives
-from handgrad.compare.laboratory import constants_apart
+from handgrad.compare.laboratory import tracing
 
 After = Callable[[core.JaxprEqn, list, list], list]
 ROUNDS = 10_000  # of a loop in which something has been changed
@@ -46,7 +46,7 @@ class Program:
             return function(*values)
 
         self.widened = frozenset(np.dtype(d) for d in widened)
-        with constants_apart():
+        with tracing():
             try:
                 self.jaxpr: core.ClosedJaxpr = jax.make_jaxpr(anew)(*args)
             except TypeError as error:

@@ -25,14 +25,20 @@ from handgrad.compare.judge import Comparison, differs
 from handgrad.compare.mutate import Bench, Mend, Mutant, constants, mend, mutants, repeated, richer
 from handgrad.compare.problem import Problem, Row
 from handgrad.compare.rewrite import Kind, Rewrite, Written, patience, written
+from handgrad.compare.substitutions import Looks
 
 BUDGET = 5e8  # element operations spent on one round of changes of equations
-SECONDS = {"likely": 3.0, "unlikely": 1.5, "further": 3.0}  # by a run of the derivation as it is
+SECONDS = {
+    "likely": 3.0,
+    "unlikely": 1.5,
+    "further": 3.0,
+    "looking": 1.0,
+}  # by a run of the derivation as it is
 LOOKED_AT = 1e4  # element operations that the smallest change costs
 FUNCTIONS = 6  # whose source is edited: the derivation, and what it calls
 LARGE = 5e7  # element operations of a derivation that is too slow to be edited
-COMPILING = 3e-4  # seconds, of one edited function
 MOST = 2  # mends that are looked for
+SECOND = 0.3  # seconds for the second of them
 SMALLEST = 1e-7  # no edit of the source makes a smaller relative deviation
 
 Agrees = Callable[[list[np.ndarray]], bool]
@@ -47,6 +53,9 @@ class Search:
         self.agrees = [self._test(c, r, 1.0) for r in rows]
         self.loosely = self._test(c, rows[0], 10.0)
         self.truth = [g[rows[0]] for g in c.truth]
+        self.hand = [h[rows[0]] for h in c.hand]
+        self.wrong = [w[rows[0]] for w in c.wrong]
+        self.right = [not w.any() for w in c.wrong]
         self.names = [
             *(v.path for v in problem.variables),
             *("dy" for _ in problem.cotangent_shapes),
@@ -66,6 +75,16 @@ class Search:
             )
 
         return agrees
+
+    def told(self, results: list[np.ndarray]) -> bool:
+        """Whether these differ from the derivation's wherever that is wrong, and not elsewhere."""
+        for r, h, wrong, right in zip(results, self.hand, self.wrong, self.right, strict=True):
+            same = np.isclose(
+                r, h, rtol=1e-9, atol=1e-12 * np.abs(h).max(initial=0), equal_nan=True
+            )
+            if (same & wrong).any() or (right and not same.all()):
+                return False
+        return True
 
     @staticmethod
     def _deviation(c: Comparison, row: int) -> float:
@@ -173,11 +192,10 @@ class Edited:
     def __init__(self, search: Search):
         self.search, self.problem = search, search.problem
         self.traceable = search.candidate.untraceable is None
-        self.names = eager.Names()
+        self.names, self.looks = eager.Names(), Looks()
         self.before = search.candidate.one(search.columns[0])
         self.sources: list[Source] = []
         self.patience = SECONDS["likely"]  # with a loop that may have lost its end
-        self.waited = 0.0
         left = SECONDS["likely"]
         if self.traceable and any(
             eqn.primitive.name == "while" for eqn in search.candidate.single.equations()
@@ -192,17 +210,32 @@ class Edited:
                     self.sources.append(source)
                 if left < 0:
                     break
+            for source in self.sources:
+                self._look(source, SECONDS["looking"] / len(self.sources))
 
     def _source(self, written: Written) -> Source | None:
         """None where what was written is not the derivation that was checked."""
         traced = self._timed(lambda: self._run(written.compiled(), self.search.columns[0]))
         if traced is None:
             return None
-        if self.traceable and self.problem.kind != "function":
+        if self.traceable:
             seconds = self._timed(lambda: self._numpy(written.compiled(self.names)))
             if seconds is not None and seconds < traced:
                 return Source(written, True, seconds)
         return Source(written, False, traced)
+
+    def _look(self, source: Source, seconds: float) -> None:
+        column = self.search.columns[0]
+        told = self.search.told
+        if source.by_numpy:
+            run = self._quiet(self._numpy)
+            source.written.look(run, told, seconds, self.looks, self.names)
+        elif not self.traceable:
+            run = self._quiet(lambda f: self._run(f, column))
+            source.written.look(run, told, seconds, self.looks)
+
+    def _quiet(self, run: Callable) -> Callable:
+        return lambda candidate: self._attempt(lambda: run(candidate))
 
     def _timed(self, run: Callable[[], list]) -> float | None:
         """Seconds of the second run; None if it does not give what the derivation gives."""
@@ -223,20 +256,20 @@ class Edited:
     def mends(self, kind: Kind, lines: set | None = None) -> list[Mend]:
         """The edits that make it right, two at most, each on another line."""
         found: dict[tuple, Mend] = {}
-        left, self.waited = SECONDS[kind], 0.0
+        until = time.thread_time() + SECONDS[kind]
         with _quietly():
             for source in self.sources:
                 self.patience = 0.1 + 20 * source.seconds
                 loosely = source.by_numpy and not self.search.loosely(self.before)
-                for trial in source.written.edits(kind):
+                for trial in source.written.edits(kind, self.looks):
                     key = trial.place.file, trial.place.line
                     if (lines is not None and key not in lines) or key in found:
                         continue
-                    left -= source.seconds + COMPILING
-                    if left < self.waited or len(found) == MOST:
+                    if time.thread_time() > until or len(found) == MOST:
                         return list(found.values())
                     if self._mends(trial, loosely):
                         found[key] = Mend(trial.place, trial.words)
+                        until = min(until, time.thread_time() + SECOND)
         return list(found.values())
 
     def _mends(self, trial: Rewrite, loosely: bool) -> bool:
@@ -256,9 +289,6 @@ class Edited:
         try:
             with patience(self.patience):
                 results = run()
-        except TimeoutError:
-            self.waited += self.patience
-            return None
         except Exception:  # whatever comes of a line that nobody has written
             return None
         due = [t.shape for t in self.search.truth]
@@ -281,7 +311,11 @@ class Edited:
         variant = self._variant(candidate)
         variant.leaves = [_as_held(leaf) for leaf in variant.leaves]
         column = [v.view(eager.Array) for v in self.search.columns[0]]
-        return [np.asarray(r) for r in variant.candidate_row(*column)]
+        if self.problem.kind != "function":
+            return [np.asarray(r) for r in variant.candidate_row(*column)]
+        if not isinstance(candidate, jax.custom_vjp):
+            raise TypeError("what JAX differentiates does not run without it")
+        return [np.asarray(r) for r in variant.candidate_by_rules(*column)]
 
 
 def _as_held(leaf: object) -> object:

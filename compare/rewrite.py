@@ -23,8 +23,10 @@ from typing import Any, Literal
 
 import jax
 
-from handgrad.compare.edits import Edit, edits, substitutions, together
+from handgrad.compare.edits import Edit, edits, together
+from handgrad.compare.laboratory import with_rules
 from handgrad.compare.source import Place, is_library
+from handgrad.compare.substitutions import Looks, observe, substitutions
 
 Kind = Literal["likely", "unlikely", "further"]
 Names = Callable[[dict[str, Any]], dict[str, Any]]  # the globals to run with, for a function's own
@@ -45,18 +47,30 @@ class Written:
     definition: ast.FunctionDef | ast.Lambda
     build: "Build"
 
-    def edits(self, kind: Kind) -> Iterator["Rewrite"]:
+    def look(
+        self, run: Callable[[Any], Any], told: Callable[[list], bool], seconds: float, looks: Looks,
+        names: Names = _same,
+    ) -> None:  # fmt: skip
+        """Note what its expressions are when `run` puts the candidate to work."""
+
+        def noting(note: Callable) -> Any:
+            return run(self.compiled(lambda held: {**names(held), "__noted__": note}))
+
+        observe(self.definition, noting, told, seconds, looks)
+
+    def edits(self, kind: Kind, looks: Looks | None = None) -> Iterator["Rewrite"]:
         """`likely`, `unlikely`, or `further`: other names, factors and terms."""
         if kind != "further":
             found = (e for e in edits(self.definition) if e.likely == (kind == "likely"))
             if kind == "unlikely":
                 found = itertools.chain(found, together(self.definition))
         elif isinstance(self.definition, ast.FunctionDef):
-            found = substitutions(self.definition, self._scalars())
+            found = substitutions(self.definition, self._scalars(), looks)
         else:
             return
         for edit in found:
-            yield Rewrite(self, edit)
+            if looks is None or looks.may_mend(edit.site):
+                yield Rewrite(self, edit)
 
     def _scalars(self) -> tuple[str, ...]:
         """Numbers that it takes from outside: eps, a slope, a temperature."""
@@ -168,7 +182,9 @@ def _functions(candidate: Any, depth: int) -> Found:
             yield from _rules(candidate, depth)
         case _ if hasattr(candidate, "pullback") and hasattr(candidate, "forward"):
             yield from _operation(candidate, depth)
-        case _ if isinstance(inner := getattr(candidate, "__wrapped__", None), types.FunctionType):
+        case _ if isinstance(
+            inner := getattr(candidate, "__wrapped__", None), types.FunctionType | jax.custom_vjp
+        ):
             yield from _functions(inner, depth)
 
 
@@ -183,11 +199,9 @@ def _rules(candidate: Any, depth: int) -> Found:
     for name in ("bwd", "fwd"):
         rule = getattr(candidate, name, None)
 
-        def anew(new: Callable, _: Names, name=name) -> Any:
-            other = jax.custom_vjp(candidate.fun, nondiff_argnums=candidate.nondiff_argnums)
-            rules = {"fwd": candidate.fwd, "bwd": candidate.bwd, name: new}
-            other.defvjp(rules["fwd"], rules["bwd"])
-            return other
+        def anew(new: Callable, names: Names, name=name) -> Any:
+            rules = {r: _renamed(getattr(candidate, r), names) for r in ("fwd", "bwd")}
+            return with_rules(candidate, **(rules | {name: new}))
 
         if rule is not None:
             yield from _inside(rule, depth, anew)
@@ -231,6 +245,12 @@ def _like(f: types.FunctionType, closure: tuple, names: dict) -> types.FunctionT
     new = types.FunctionType(f.__code__, names, f.__name__, f.__defaults__, closure)
     new.__kwdefaults__ = f.__kwdefaults__
     return new
+
+
+def _renamed(rule: Any, names: Names) -> Any:
+    if names is _same or not isinstance(rule, types.FunctionType):
+        return rule
+    return _like(rule, rule.__closure__ or (), names(rule.__globals__))
 
 
 def _contents(cell: types.CellType) -> Any:

@@ -10,9 +10,10 @@ import pytest
 
 from handgrad.compare import examine
 from handgrad.compare.eager import Array, Names
-from handgrad.compare.edits import _short, edits, substitutions, together
+from handgrad.compare.edits import _short, edits, together
 from handgrad.compare.mutate import _said_of
 from handgrad.compare.rewrite import patience, written
+from handgrad.compare.substitutions import substitutions
 
 RNG = np.random.default_rng(0)
 EPS, SLOPE = 1e-5, 0.3
