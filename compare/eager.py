@@ -214,6 +214,18 @@ def _asarray(x, dtype=None, copy=None):
     return _held(np.asarray(x, dtype))
 
 
+def _segments(ufunc, empty):
+    def run(data, segment_ids, num_segments=None, **_):
+        ids = np.asarray(segment_ids)
+        n = int(ids.max(initial=-1)) + 1 if num_segments is None else int(num_segments)
+        out = np.full((n, *np.shape(data)[1:]), empty)
+        kept = (ids >= 0) & (ids < n)  # as JAX has it
+        ufunc.at(out, ids[kept], np.asarray(data)[kept])
+        return _held(out)
+
+    return run
+
+
 _erf = _holding(np.vectorize(math.erf, otypes=[float]))
 _NN = {
     "softmax": _softmax, "log_softmax": _log_softmax, "sigmoid": _sigmoid, "one_hot": _one_hot,
@@ -235,13 +247,19 @@ def _modules() -> dict[types.ModuleType, _Module]:
     nn, lax = _Module(jax.nn, _NN), _Module(jax.lax, _LAX)
     special = _Module(jax.scipy.special, {"erf": _erf, "expit": _sigmoid, "logsumexp": _logsumexp})
     scipy = _Module(jax.scipy, {"special": special})
+    segments = {
+        "segment_sum": _segments(np.add, 0.0), "segment_prod": _segments(np.multiply, 1.0),
+        "segment_max": _segments(np.maximum, -np.inf), "segment_min": _segments(np.minimum, np.inf),
+    }  # fmt: skip
+    ops = _Module(jax.ops, segments)
     own = {
-        "numpy": numpy, "nn": nn, "lax": lax, "scipy": scipy, "vmap": _vmap, "jit": _plain,
-        "checkpoint": _plain, "remat": _plain, "tree": jax.tree, "tree_util": jax.tree_util,
+        "numpy": numpy, "ops": ops, "nn": nn, "lax": lax, "scipy": scipy, "vmap": _vmap,
+        "jit": _plain, "checkpoint": _plain, "remat": _plain, "tree": jax.tree,
+        "tree_util": jax.tree_util,
     }  # fmt: skip
     return {
         jax: _Module(jax, own), jnp: numpy, jax.nn: nn, jax.lax: lax, jax.scipy: scipy,
-        jax.scipy.special: special,
+        jax.scipy.special: special, jax.ops: ops,
     }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ serves them all.
 
 import ast
 import contextlib
+import copy
 import dataclasses
 import itertools
 import re
@@ -131,6 +132,8 @@ def together(tree: ast.AST) -> Iterator[Edit]:
             key = edit.cause, ast.dump(edit.site.node), ast.dump(edit.new)
             alike.setdefault(key, []).append(edit)
     yield from _renamed(tree)
+    yield from _turned(tree)
+    yield from _pairs(tree)
     for group in sliced.values():
         if len(group) > 1:
             yield dataclasses.replace(group[0], cause="off by one", likewise=tuple(group[1:]))
@@ -141,25 +144,87 @@ def together(tree: ast.AST) -> Iterator[Edit]:
 
 
 def _renamed(tree: ast.AST) -> Iterator[Edit]:
-    """Two names exchanged wherever they stand in one value."""
-    named: dict[int, dict[str, list[Site]]] = {}
+    """Two names, or two numbers, exchanged wherever they stand in one value."""
+    for places in _by_value(tree).values():
+        for a, b in itertools.combinations(places, 2):
+            first, second = places[a][0].node, places[b][0].node
+            if type(first) is not type(second):
+                continue
+            exchanged = [
+                *(Edit("order exchanged", site, copy.copy(second)) for site in places[a]),
+                *(Edit("order exchanged", site, copy.copy(first)) for site in places[b]),
+            ]
+            yield _as_one(exchanged)
+
+
+def _turned(tree: ast.AST) -> Iterator[Edit]:
+    """A matrix transposed, or no longer, wherever it stands in one value."""
+    for places in _by_value(tree).values():
+        for alike in places.values():
+            if len(alike) > 1 and isinstance(alike[0].node, ast.Name):
+                edits = []
+                for site in alike:
+                    if isinstance(site.parent, ast.Attribute) and site.parent.attr in ("T", "mT"):
+                        above = Site(site.parent, site.parents[:-1], *_where(site))
+                        edits.append(Edit("transposed", above, site.node))
+                    else:
+                        turned = ast.Attribute(site.node, "T", ast.Load())
+                        edits.append(Edit("transposed", site, turned))
+                yield _as_one(edits)
+
+
+def _pairs(tree: ast.AST) -> Iterator[Edit]:
+    """The halves of an axis for its pairs: x[: n // 2], x[n // 2 :] for x[0::2], x[1::2]."""
+    by_statement: dict[int, list[Edit]] = {}
+    for site in sites(tree):
+        match site.node:
+            case ast.Slice(None, ast.BinOp(n, ast.FloorDiv(), ast.Constant(2)), None):
+                new = ast.Slice(ast.Constant(0), n, ast.Constant(2))
+            case ast.Slice(ast.BinOp(_, ast.FloorDiv(), ast.Constant(2)), upper, None):
+                new = ast.Slice(ast.Constant(1), upper, ast.Constant(2))
+            case ast.Slice(None | ast.Constant(0), ast.expr() as n, ast.Constant(2)):
+                new = ast.Slice(None, ast.BinOp(n, ast.FloorDiv(), ast.Constant(2)))
+            case ast.Slice(ast.Constant(1), ast.expr() as n, ast.Constant(2)):
+                new = ast.Slice(ast.BinOp(n, ast.FloorDiv(), ast.Constant(2)), n)
+            case _:
+                continue
+        statement = next(p for p in reversed(site.parents) if isinstance(p, ast.stmt))
+        pairs = isinstance(site.node.step, ast.Constant)
+        cause = "pairs taken for halves" if pairs else "halves taken for pairs"
+        by_statement.setdefault(id(statement), []).append(Edit(cause, site, new))
+    for edits in by_statement.values():
+        if len(edits) > 1:
+            yield _as_one(edits)
+
+
+def _as_one(edits: list[Edit]) -> Edit:
+    return dataclasses.replace(edits[0], likewise=tuple(edits[1:]))
+
+
+def _where(site: Site) -> tuple[str, int | None]:
+    """How the parent of a site hangs on what is above it."""
+    above = site.parents[-2]
+    for field, value in ast.iter_fields(above):
+        if value is site.parent:
+            return field, None
+        if isinstance(value, list) and any(v is site.parent for v in value):
+            return field, next(i for i, v in enumerate(value) if v is site.parent)
+    raise ValueError("not in the tree")
+
+
+def _by_value(tree: ast.AST) -> dict[int, dict[str, list[Site]]]:
+    """The names and numbers in every value, tuples apart, and where they stand."""
+    found: dict[int, dict[str, list[Site]]] = {}
     for site in sites(tree):
         node = site.node
-        if not isinstance(node, ast.Name) or not isinstance(node.ctx, ast.Load):
-            continue
-        if node.id not in MODULES and not _is_called(site):
+        named = isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+        number = isinstance(node, ast.Constant) and type(node.value) in (int, float)
+        if (named and node.id not in MODULES and not _is_called(site)) or number:
             within = [*site.parents, node]
             while not isinstance(within[0], ast.expr) or isinstance(within[0], ast.Tuple):
                 within = within[1:]
-            named.setdefault(id(within[0]), {}).setdefault(node.id, []).append(site)
-    for places in named.values():
-        for a, b in itertools.combinations(places, 2):
-            renamed = [
-                Edit("order exchanged", site, ast.Name(new, ast.Load()))
-                for old, new in ((a, b), (b, a))
-                for site in places[old]
-            ]
-            yield dataclasses.replace(renamed[0], likewise=tuple(renamed[1:]))
+            found.setdefault(id(within[0]), {}).setdefault(ast.unparse(node), []).append(site)
+    return found
 
 
 def _is_called(site: Site) -> bool:

@@ -13,6 +13,7 @@ from handgrad.compare.mutate import Mend
 from handgrad.compare.paths import Cuts
 from handgrad.compare.problem import Problem, Row, name_of
 from handgrad.compare.report import Diagnosis
+from handgrad.compare.source import Place
 
 MOST = 3  # explanations printed
 BUDGET = 1.5e9  # element operations spent on cutting paths
@@ -51,6 +52,7 @@ def explain(
     found = [*exact, *mends]
     if not mends:
         found += _paths(problem, c, split, rows) or [_worded(problem, m) for m in search.unlikely()]
+    found = found or _suspected(search)
     vague = _merged([d for d in relations if d.kind in VAGUE])
     return [*found, *vague][: max(MOST, len(exact) + 1)]
 
@@ -81,6 +83,32 @@ def _merged(diagnoses: list[Diagnosis]) -> list[Diagnosis]:
         for (kind, said), arguments in alike.items()
         for names in [", ".join(arguments)]
     ]
+
+
+def _suspected(search: Search) -> list[Diagnosis]:
+    """Where to look, in the order of the source."""
+    places = sorted(search.suspects(), key=lambda place: (place.file, place.line))
+    if not places:
+        return []
+    where, last = "", ""
+    for first, lines in _runs(places):
+        where += f", {first.line}" if first.file == last else f", {first}"
+        where += f"-{lines[-1]}" * (len(lines) > 1)
+        last = first.file
+    only = "only this line changes" if len(places) == 1 else "only these lines change"
+    text = f"{where[2:]}: look here first: {only} all that is wrong and nothing that is right"
+    return [Diagnosis("place", "", text)]
+
+
+def _runs(places: list[Place]) -> list[tuple[Place, list[int]]]:
+    """Lines that follow each other, together."""
+    found: list[tuple[Place, list[int]]] = []
+    for place in places:
+        if found and found[-1][0].file == place.file and found[-1][1][-1] == place.line - 1:
+            found[-1][1].append(place.line)
+        else:
+            found.append((place, [place.line]))
+    return found
 
 
 def _worded(problem: Problem, m: Mend) -> Diagnosis:

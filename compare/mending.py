@@ -8,6 +8,7 @@ they are easier to read.
 import contextlib
 import copy
 import dataclasses
+import heapq
 import io
 import itertools
 import math
@@ -18,14 +19,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 
 from handgrad.compare import eager
-from handgrad.compare.interpret import Program
+from handgrad.compare.interpret import Program, walk
 from handgrad.compare.judge import Comparison, differs
+from handgrad.compare.looks import Looks
 from handgrad.compare.mutate import Bench, Mend, Mutant, constants, mend, mutants, repeated, richer
 from handgrad.compare.problem import Problem, Row
 from handgrad.compare.rewrite import Kind, Rewrite, Written, patience, written
-from handgrad.compare.substitutions import Looks
+from handgrad.compare.source import Place
 
 BUDGET = 5e8  # element operations spent on one round of changes of equations
 SECONDS = {
@@ -139,6 +142,18 @@ class Search:
             rounds = [*more, *rounds] if edited.fast else [*rounds, *more]
         return next(filter(None, (search() for search in rounds)), [])
 
+    def suspects(self) -> list[Place]:
+        """The lines that alone can be at fault if one is; none if these are most of them."""
+        edited = self.edited
+        if edited is None or not edited.looks.complete:
+            return []
+        looks = edited.looks
+        lines, among = (
+            {(p.file, p.line): p for s in edited.sources for p in s.written.places(nodes)}
+            for nodes in (looks.suspects, looks.looked_at)
+        )
+        return [*lines.values()] if len(lines) <= max(1, len(among) / 3) else []
+
     def _bench(self) -> Bench:
         program = self.candidate.single
         values = [program.values(*column) for column in self.columns]
@@ -192,7 +207,8 @@ class Edited:
     def __init__(self, search: Search):
         self.search, self.problem = search, search.problem
         self.traceable = search.candidate.untraceable is None
-        self.names, self.looks = eager.Names(), Looks()
+        self.names = eager.Names()
+        self.looks = Looks(numbers=_numbers(search.problem.traced.jaxpr))
         self.before = search.candidate.one(search.columns[0])
         self.sources: list[Source] = []
         self.patience = SECONDS["likely"]  # with a loop that may have lost its end
@@ -209,9 +225,12 @@ class Edited:
                 if source is not None:
                     self.sources.append(source)
                 if left < 0:
+                    self.looks.complete = False
                     break
             for source in self.sources:
                 self._look(source, SECONDS["looking"] / len(self.sources))
+            if not self.looks.suspects:  # where all is nan, nothing tells
+                self.looks.idle.clear()
 
     def _source(self, written: Written) -> Source | None:
         """None where what was written is not the derivation that was checked."""
@@ -257,19 +276,23 @@ class Edited:
         """The edits that make it right, two at most, each on another line."""
         found: dict[tuple, Mend] = {}
         until = time.thread_time() + SECONDS[kind]
+
+        def offers(source: Source) -> Iterator[tuple[Source, Rewrite]]:
+            return ((source, trial) for trial in source.written.edits(kind, self.looks))
+
         with _quietly():
-            for source in self.sources:
+            loosely = not self.search.loosely(self.before)
+            trials = heapq.merge(*map(offers, self.sources), key=lambda pair: pair[1].stage)
+            for source, trial in trials:
+                key = trial.place.file, trial.place.line
+                if (lines is not None and key not in lines) or key in found:
+                    continue
+                if time.thread_time() > until or len(found) == MOST:
+                    break
                 self.patience = 0.1 + 20 * source.seconds
-                loosely = source.by_numpy and not self.search.loosely(self.before)
-                for trial in source.written.edits(kind, self.looks):
-                    key = trial.place.file, trial.place.line
-                    if (lines is not None and key not in lines) or key in found:
-                        continue
-                    if time.thread_time() > until or len(found) == MOST:
-                        return list(found.values())
-                    if self._mends(trial, loosely):
-                        found[key] = Mend(trial.place, trial.words)
-                        until = min(until, time.thread_time() + SECOND)
+                if self._mends(trial, loosely and source.by_numpy):
+                    found[key] = Mend(trial.place, trial.words)
+                    until = min(until, time.thread_time() + SECOND)
         return list(found.values())
 
     def _mends(self, trial: Rewrite, loosely: bool) -> bool:
@@ -316,6 +339,18 @@ class Edited:
         if not isinstance(candidate, jax.custom_vjp):
             raise TypeError("what JAX differentiates does not run without it")
         return [np.asarray(r) for r in variant.candidate_by_rules(*column)]
+
+
+def _numbers(jaxpr: core.Jaxpr) -> list[float]:
+    """The numbers written out in the reference: its eps, its slopes."""
+    found = [
+        float(v.val)
+        for eqn in walk(jaxpr)
+        for v in eqn.invars
+        if isinstance(v, core.Literal) and np.ndim(v.val) == 0 and v.aval.dtype.kind == "f"
+    ]
+    written = (float(f"{x:.7g}") for x in found if math.isfinite(x))  # it may hold float32's
+    return [*dict.fromkeys([*written, *filter(math.isfinite, found)])]
 
 
 def _as_held(leaf: object) -> object:

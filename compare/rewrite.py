@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import functools
 import inspect
-import itertools
 import linecache
 import math
 import textwrap
@@ -22,11 +21,13 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import jax
+import numpy as np
 
 from handgrad.compare.edits import Edit, edits, together
 from handgrad.compare.laboratory import with_rules
+from handgrad.compare.looks import Looks, observe
 from handgrad.compare.source import Place, is_library
-from handgrad.compare.substitutions import Looks, observe, substitutions
+from handgrad.compare.substitutions import substitutions
 
 Kind = Literal["likely", "unlikely", "further"]
 Names = Callable[[dict[str, Any]], dict[str, Any]]  # the globals to run with, for a function's own
@@ -58,25 +59,40 @@ class Written:
 
         observe(self.definition, noting, told, seconds, looks)
 
-    def edits(self, kind: Kind, looks: Looks | None = None) -> Iterator["Rewrite"]:
-        """`likely`, `unlikely`, or `further`: other names, factors and terms."""
-        if kind != "further":
-            found = (e for e in edits(self.definition) if e.likely == (kind == "likely"))
-            if kind == "unlikely":
-                found = itertools.chain(found, together(self.definition))
-        elif isinstance(self.definition, ast.FunctionDef):
-            found = substitutions(self.definition, self._scalars(), looks)
-        else:
-            return
-        for edit in found:
-            if looks is None or looks.may_mend(edit.site):
-                yield Rewrite(self, edit)
+    def places(self, nodes: list[Any]) -> list[Place]:
+        """The lines of those nodes that are its own."""
+        inside = {id(node) for node in ast.walk(self.definition)}
+        return [self.at(node.lineno) for node in nodes if id(node) in inside]
 
-    def _scalars(self) -> tuple[str, ...]:
-        """Numbers that it takes from outside: eps, a slope, a temperature."""
+    def at(self, line: int) -> Place:
+        file = self.function.__code__.co_filename
+        return Place(file, line, linecache.getline(file, line).strip())
+
+    def edits(self, kind: Kind, looks: Looks | None = None) -> Iterator["Rewrite"]:
+        """`likely`, `unlikely`, or `further`: other names, factors and terms.
+
+        First those of what may be at fault, as it looks; of the further ones these alone.
+        """
+        looks = looks or Looks()
+        if kind == "further":
+            if isinstance(self.definition, ast.FunctionDef):
+                for stage, edit in substitutions(self.definition, self._outer(), looks):
+                    yield Rewrite(self, edit, stage)
+            return
+        found = [e for e in edits(self.definition) if e.likely == (kind == "likely")]
+        if kind == "unlikely":
+            found += together(self.definition)
+        for idle in (False, True):
+            for edit in found:
+                if looks.may_mend(edit.site) is not idle:
+                    yield Rewrite(self, edit, int(idle))
+
+    def _outer(self) -> tuple[str, ...]:
+        """Numbers and arrays that it takes from outside: eps, a slope, the edges of a graph."""
         names = self.function.__code__.co_names
         held = self.function.__globals__
-        return tuple(n for n in names if isinstance(held.get(n), int | float))
+        of = int | float | np.ndarray | jax.Array
+        return tuple(n for n in names if isinstance(held.get(n), of))
 
     def compiled(self, names: Names = _same) -> Callable:
         """The candidate with the tree as it now is; SyntaxError where Python does not take it."""
@@ -100,6 +116,7 @@ class Rewrite:
 
     written: Written
     edit: Edit
+    stage: int = 0  # what is likelier has a lower one
 
     def candidate(self, names: Names = _same) -> Callable:
         with self.edit.applied():
@@ -107,8 +124,7 @@ class Rewrite:
 
     @property
     def place(self) -> Place:
-        file = self.written.function.__code__.co_filename
-        return Place(file, self.edit.line, linecache.getline(file, self.edit.line).strip())
+        return self.written.at(self.edit.line)
 
     @property
     def words(self) -> str:

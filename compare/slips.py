@@ -4,6 +4,7 @@ Each offers what may have been meant instead, made of what stands there.
 """
 
 import ast
+import functools
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -48,6 +49,7 @@ def _binary(site: Site) -> Offers:
             yield "upside down", other(ast.Div())
             yield "upside down", other(ast.Div(), right, left)
             yield "wrong operation", other(ast.Add())
+            yield from _element_by_element(site)
         case ast.Div():
             yield "a factor too many", left
             yield "upside down", other(ast.Div(), right, left)
@@ -66,6 +68,37 @@ def _binary(site: Site) -> Offers:
                 yield "transposed", turned(other(ast.MatMult(), a, b))
     yield from _regrouped(node)
     yield from _broadcast(node)
+
+
+def _element_by_element(site: Site) -> Offers:
+    """p d (1 - p), which is the sigmoid's, where the softmax has p (d - Σ p d)."""
+    if isinstance(site.parent, ast.BinOp) and isinstance(site.parent.op, ast.Mult):
+        return
+    factors = _factors(site.node)
+    for k, slope in enumerate(factors):
+        match slope:
+            case ast.BinOp(ast.Constant(1), ast.Sub(), p):
+                rest = [f for i, f in enumerate(factors) if i != k]
+                same = [f for f in rest if ast.dump(f) == ast.dump(p)]
+                if not same or len(rest) < 2:
+                    continue
+                rest.remove(same[0])
+                d = functools.reduce(lambda a, b: ast.BinOp(a, ast.Mult(), b), rest)
+                product = ast.BinOp(d, ast.Mult(), p)
+                options = [ast.keyword("keepdims", ast.Constant(True))]
+                total = ast.Call(
+                    ast.Attribute(product, "sum", ast.Load()), [minus(ast.Constant(1))], options
+                )
+                yield (
+                    "the softmax taken element by element",
+                    ast.BinOp(p, ast.Mult(), ast.BinOp(d, ast.Sub(), total)),
+                )
+
+
+def _factors(node: Any) -> list[Any]:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+        return [*_factors(node.left), *_factors(node.right)]
+    return [node]
 
 
 def _regrouped(node: ast.BinOp) -> Offers:
@@ -196,10 +229,31 @@ def _subscript(site: Site) -> Offers:
         first = minus(ast.Constant(1))
         new = [ast.BinOp(first, ast.Sub(), p) if k in several else p for k, p in enumerate(whole)]
         yield "not reversed", at(ast.Tuple(new, ast.Load()))
+    for by in (1, -1):
+        moved = [_moved(part, by) for part in whole]
+        if sum(m is not None for m in moved) > 1 or isinstance(whole[0], ast.Slice):
+            new = [p if m is None else m for p, m in zip(whole, moved, strict=True)]
+            if any(m is not None for m in moved):
+                yield (
+                    "shifted by one",
+                    at(ast.Tuple(new, ast.Load()) if isinstance(index, ast.Tuple) else new[0]),
+                )
     for k, part in enumerate(whole):
         for cause, new in _index(part):
             new = [*whole[:k], new, *whole[k + 1 :]]
             yield cause, at(ast.Tuple(new, ast.Load()) if isinstance(index, ast.Tuple) else new[0])
+
+
+def _moved(part: Any, by: int) -> ast.Slice | None:
+    """A slice with two ends, which are counted from the front, one further on or back."""
+    match part:
+        case ast.Slice(lower, ast.expr() as upper, step) if not isinstance(upper, ast.UnaryOp):
+            if lower is None and by < 0:
+                return None
+            low = ast.Constant(0) if lower is None else lower
+            ends = [ast.BinOp(end, ast.Add(), ast.Constant(by)) for end in (low, upper)]
+            return ast.Slice(ends[0] if lower is not None else ast.Constant(by), ends[1], step)
+    return None
 
 
 def _index(part: Any) -> Offers:
@@ -219,10 +273,9 @@ def _index(part: Any) -> Offers:
                 yield "shifted by one", ast.Slice(None, minus(lower), step)
             if upper is not None and lower is None:
                 yield "shifted by one", ast.Slice(minus(upper), None, step)
-            if lower is not None and upper is not None:
-                for by in (1, -1):
-                    low, high = (ast.BinOp(b, ast.Add(), ast.Constant(by)) for b in (lower, upper))
-                    yield "shifted by one", ast.Slice(low, high, step)
+            for by in (1, -1):
+                if (moved := _moved(part, by)) is not None:
+                    yield "shifted by one", moved
         case ast.Name() | ast.Call():
             for by in (1, -1):
                 yield "shifted by one", ast.BinOp(part, ast.Add(), ast.Constant(by))

@@ -134,6 +134,11 @@ def of_call(site: Site) -> Offers:
         for index in _BACK:
             flipped = ast.Subscript(arg, index, ast.Load())
             yield "not reversed", anew([*args[:k], flipped, *args[k + 1 :]])
+    if name == "sum" and method and not args and not keywords:
+        traced = ast.Attribute(func.value, "trace", ast.Load())
+        yield "the whole taken for the diagonal", anew(func=traced)
+    if name in ("concatenate", "hstack", "append"):
+        yield from _the_other_way(args, anew)
     if name == "tile" and len(args) == 2 and isinstance(args[1], ast.Tuple) and not method:
         yield "whole blocks repeated for single elements", _repeats(func, args)
     for k, keyword in enumerate(keywords):
@@ -163,6 +168,21 @@ def of_call(site: Site) -> Offers:
     elif args and name not in ("len", "range", "float", "int"):
         cause = "reversed" if name in ("reversed", "flip") else f"`{name}` too many"
         yield cause, args[0]
+
+
+def _the_other_way(args: list, anew) -> Offers:
+    """[x[1:], 0] for [0, x[:-1]], and the other way round."""
+    listed = bool(args) and isinstance(args[0], ast.List | ast.Tuple)
+    pair = args[0].elts if listed else args[:2]
+    match pair:
+        case [ast.Subscript(x, ast.Slice(ast.Constant(int(k)), None, None)), end]:
+            new = [end, ast.Subscript(x, ast.Slice(None, minus(ast.Constant(k))), ast.Load())]
+        case [end, ast.Subscript(x, ast.Slice(None, ast.UnaryOp(ast.USub(), k), None))]:
+            new = [ast.Subscript(x, ast.Slice(k, None), ast.Load()), end]
+        case _:
+            return
+    given = [ast.List(new, ast.Load()), *args[1:]] if listed else [*new, *args[2:]]
+    yield "shifted the other way", anew(given)
 
 
 def _repeats(func: Any, args: list) -> Any:

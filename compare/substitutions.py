@@ -7,164 +7,96 @@ what the expressions were in one run, their shapes above all, tells which of the
 import ast
 import dataclasses
 import re
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
 from handgrad.compare.edits import WHOLE, Edit, sites
+from handgrad.compare.looks import Looks
 from handgrad.compare.slips_of_calls import MODULES, Offers, Site
 
-__all__ = ["Looks", "observe", "substitutions"]
-
-LONGEST = 40  # characters of an expression that is brought in from elsewhere
-
-
-@dataclasses.dataclass
-class Looks:
-    """What the expressions of some functions were in one run, and what each makes a difference to.
-
-    shapes, fragments: by the text of an expression. complex, idle: nodes, by their id.
-    """
-
-    of_node: dict[int, tuple[int, ...]] = dataclasses.field(default_factory=dict)
-    shapes: dict[str, set[tuple[int, ...]]] = dataclasses.field(default_factory=dict)
-    fragments: dict[str, Any] = dataclasses.field(default_factory=dict)
-    complex: set[int] = dataclasses.field(default_factory=set)
-    idle: set[int] = dataclasses.field(default_factory=set)
-
-    def fits(self, site: Site, text: str, alike: bool) -> bool:
-        """Whether it has the very shape, or one that makes the shape of the whole no larger."""
-        mine, theirs = self.of_node.get(id(site.node)), self.shapes.get(text)
-        if mine is None or theirs is None:
-            return True
-        return mine in theirs if alike else any(_spreads(shape, mine) for shape in theirs)
-
-    def may_mend(self, site: Site) -> bool:
-        """Not what makes a difference to a gradient that is right, or none to one that is wrong."""
-        return not any(id(node) in self.idle for node in (*site.parents, site.node))
-
-
-def _spreads(shape: tuple[int, ...], over: tuple[int, ...]) -> bool:
-    try:
-        return np.broadcast_shapes(shape, over) == over
-    except ValueError:
-        return False
-
-
-Run = Callable[[Callable[[int, Any], Any]], list | None]
-
-
-def observe(
-    tree: ast.AST, run: Run, told: Callable[[list], bool], seconds: float, into: Looks
-) -> None:
-    """Note what every expression of a function is, and which of its values may be at fault.
-
-    run: puts the function, which calls the one it is given as `__noted__`, to work. told: whether
-    another value somewhere, with these results, changes what is wrong and nothing else.
-    """
-    places = [site for site in sites(tree) if _has_value(site)]
-    nodes = [site.node for site in places]
-    texts = [ast.unparse(node) for node in nodes]
-    floating: set[int] = set()
-
-    def noted(k: int, value: Any) -> Any:
-        kind = getattr(getattr(value, "dtype", None), "kind", "")
-        if kind or type(value) in (int, float):
-            shape = tuple(np.shape(value))
-            into.of_node[id(nodes[k])] = shape
-            into.shapes.setdefault(texts[k], set()).add(shape)
-            if kind == "c":
-                into.complex.add(id(nodes[k]))
-            if kind in "fc" and kind:
-                floating.add(k)
-        return value
-
-    def moved(k: int, rng: np.random.Generator) -> Callable[[int, Any], Any]:
-        def noted(which: int, value: Any) -> Any:
-            if which != k or not hasattr(value, "dtype") or value.dtype.kind not in "fc":
-                return value
-            return value * (1 + 1e-3 * rng.standard_normal(value.shape)) + 1e-3
-
-        return noted
-
-    for k, site in reversed([*enumerate(places)]):
-        call = ast.Call(ast.Name("__noted__", ast.Load()), [ast.Constant(k), site.node], [])
-        site.put(ast.fix_missing_locations(ast.copy_location(call, site.node)))
-    try:
-        run(noted)
-        until = time.thread_time() + seconds
-        for k in _roots(places):
-            if time.thread_time() > until:
-                break
-            if k in floating:
-                results = run(moved(k, np.random.default_rng(k)))
-                if results is not None and not told(results):
-                    into.idle.add(id(nodes[k]))
-    finally:
-        for site in places:
-            site.put(site.node)
-    for node, text in zip(nodes, texts, strict=True):
-        if isinstance(node, WHOLE) and len(text) <= LONGEST and id(node) in into.of_node:
-            into.fragments.setdefault(text, node)
-
-
-def _roots(places: Sequence[Site]) -> list[int]:
-    """Of every statement its values: those that are part of no other, tuples apart."""
-    mine = {id(site.node) for site in places}
-    return [
-        k
-        for k, site in enumerate(places)
-        if not any(id(parent) in mine for parent in site.parents[_statement(site) :])
-    ]
-
-
-def _statement(site: Site) -> int:
-    return max(k for k, p in enumerate(site.parents) if isinstance(p, ast.stmt | ast.Lambda))
-
-
-def _has_value(site: Site) -> bool:
-    called = isinstance(site.parent, ast.Call) and site.field == "func"
-    module = isinstance(site.node, ast.Name) and site.node.id in MODULES
-    if called or module or not isinstance(site.node, ast.Name | ast.Attribute | WHOLE):
-        return False
-    return isinstance(getattr(site.node, "ctx", ast.Load()), ast.Load)
+__all__ = ["substitutions"]
 
 
 def substitutions(
     tree: ast.FunctionDef, outer: tuple[str, ...] = (), looks: Looks | None = None
-) -> Iterator[Edit]:
-    """Another name for a name, a factor or a term that is missing; what fits by its shape first."""
+) -> Iterator[tuple[int, Edit]]:
+    """Another name for a name, a factor or a term that is missing; what fits by its shape first.
+
+    Each with the number of its stage: what is likelier has a lower one.
+    """
     looks = looks or Looks()
+    for site in sites(tree):
+        if isinstance(site.node, ast.Constant) and type(site.node.value) is float:
+            for number in looks.numbers:
+                if number != site.node.value and looks.may_mend(site):
+                    yield 0, Edit("wrong constant", site, ast.Constant(float(f"{number:.12g}")))
+    known = [*_known_sites(tree, outer, looks)]
+    stage = 0
+    for offers, alike in _BY_NAME:
+        stage += 1
+        for site, names, _ in known:
+            for cause, new in offers(site, [n for n in names if looks.fits(site, n, alike)]):
+                yield stage, Edit(cause, site, new)
+        if offers is _other_names:
+            for edit in (*_everywhere(known, looks), *_conjugates(known, looks)):
+                yield stage, edit
+    for offers, alike in _BY_TEXT:
+        stage += 1
+        for site, _, texts in known:
+            for cause, new in offers(site, [t for t in texts if looks.fits(site, t, alike)]):
+                yield stage, Edit(cause, site, new)
+    for offers, alike in _BY_NAME:
+        stage += 1
+        for site, names, _ in known:
+            for cause, new in offers(site, [n for n in names if not looks.fits(site, n, alike)]):
+                yield stage, Edit(cause, site, new)
+
+
+Known = tuple[Site, list[str], list[str]]  # with the names and the expressions at hand
+
+
+def _known_sites(tree: ast.FunctionDef, outer: tuple[str, ...], looks: Looks) -> Iterator[Known]:
     containers = _containers(tree)
-    known: list[tuple[Site, list[str], list[str]]] = []  # with the names and expressions at hand
     for site in sites(tree):
         inside = [p for p in site.parents if isinstance(p, ast.FunctionDef)]
         names = list(dict.fromkeys(n for f in reversed(inside) for n in _values(f, outer)))
         if not _known(site, names) or not looks.may_mend(site):
             continue
         if isinstance(site.node, ast.Name) and site.node.id in containers:
-            known.append((site, [n for n in names if n in containers - _filled(site)], []))
+            yield site, [n for n in names if n in containers - _filled(site)], []
             continue
         names = [n for n in names if n not in containers]
-        here = [t for t, node in looks.fragments.items() if _free(node) <= {*names, *MODULES}]
-        known.append((site, names, here))
-    for fitting in (True, False):
-        for offers, alike in _BY_NAME:
-            for site, names, _ in known:
-                chosen = [n for n in names if looks.fits(site, n, alike) is fitting]
-                for cause, new in offers(site, chosen):
-                    yield Edit(cause, site, new)
-        if not fitting:
-            return
-        for site, _, _ in known:
-            if id(site.node) in looks.complex and not isinstance(site.node, ast.Constant):
-                yield Edit("not conjugated", site, _call("jnp.conj", site.node))
-        for offers, alike in _BY_TEXT:
-            for site, _, texts in known:
-                for cause, new in offers(site, [t for t in texts if looks.fits(site, t, alike)]):
-                    yield Edit(cause, site, new)
+        here = {*names, *MODULES}
+        yield site, names, [t for t, node in looks.fragments.items() if _free(node) <= here]
+
+
+def _conjugates(known: Sequence[Known], looks: Looks) -> Iterator[Edit]:
+    for site, _, _ in known:
+        if id(site.node) in looks.complex:
+            yield Edit("not conjugated", site, _call("jnp.conj", site.node))
+
+
+def _everywhere(known: Sequence[Known], looks: Looks) -> Iterator[Edit]:
+    """One name for another wherever it stands in one value."""
+    together: dict[tuple, list[Known]] = {}
+    for site, names, _ in known:
+        if isinstance(site.node, ast.Name):
+            value = next(p for p in (*_values_above(site), site.node))
+            together.setdefault((id(value), site.node.id), []).append((site, names, []))
+    for places in together.values():
+        first, names, _ = places[0]
+        for name in names if len(places) > 1 else ():
+            if name != first.node.id and looks.fits(first, name, True):
+                edits = [Edit("wrong operand", s, _expression(name)) for s, _, _ in places]
+                yield dataclasses.replace(edits[0], likewise=tuple(edits[1:]))
+
+
+def _values_above(site: Site) -> list[ast.AST]:
+    """The expressions that it is part of, tuples apart, the widest first."""
+    above = list(site.parents)
+    while above and (not isinstance(above[0], ast.expr) or isinstance(above[0], ast.Tuple)):
+        above = above[1:]
+    return above
 
 
 def _containers(tree: ast.AST) -> set[str]:
@@ -208,7 +140,7 @@ def _known(site: Site, values: list[str]) -> bool:
     if isinstance(node, ast.Name):
         return isinstance(node.ctx, ast.Load) and node.id in values
     if isinstance(node, ast.Constant):
-        return type(node.value) in (int, float) and isinstance(site.parent, ast.BinOp)
+        return type(node.value) in (int, float) and _may_be_a_name(site)
     return isinstance(node, WHOLE)
 
 
@@ -232,9 +164,17 @@ def _other_names(site: Site, values: Sequence[str]) -> Offers:
 
 
 def _for_numbers(site: Site, values: Sequence[str]) -> Offers:
-    if isinstance(site.node, ast.Constant) and isinstance(site.parent.op, ast.Add | ast.Sub):
+    if isinstance(site.node, ast.Constant):
         for name in values:
             yield "wrong operand", _expression(name)
+
+
+def _may_be_a_name(site: Site) -> bool:
+    """A number that is added, or one of two that `where` chooses from."""
+    match site.parent:
+        case ast.BinOp(op=ast.Add() | ast.Sub()) | ast.Call(func=ast.Attribute(attr="where")):
+            return True
+    return False
 
 
 def _factors(site: Site, values: Sequence[str]) -> Offers:
@@ -279,8 +219,6 @@ def _matrices(site: Site, values: Sequence[str]) -> Offers:
         for text in (name, f"{name}.T"):
             yield "a factor left out", ast.BinOp(_expression(text), ast.MatMult(), site.node)
             yield "a factor left out", ast.BinOp(site.node, ast.MatMult(), _expression(text))
-        column = _expression(f"{name}[:, None]")
-        yield "a factor left out", ast.BinOp(column, ast.Mult(), site.node)
         for form in ("jnp.where(v > 0, e, -1e30)", "jnp.where(v > 0, e, 0.0)"):
             if _MASK.search(name):
                 masked = _expression(form.replace("v", name))

@@ -295,7 +295,11 @@ def variants(edit_of, source=SOURCE):
         assert ast.dump(definition) == before, edit.words()
 
 
-@pytest.mark.parametrize("edit_of", [edits, together, substitutions])
+def brought_in(tree):
+    return (edit for _, edit in substitutions(tree))
+
+
+@pytest.mark.parametrize("edit_of", [edits, together, brought_in])
 def test_every_edit_changes_the_source_and_is_taken_back(edit_of):
     plain = ast.unparse(ast.parse(SOURCE).body[0])
     found = list(variants(edit_of))

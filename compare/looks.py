@@ -1,0 +1,153 @@
+"""What the expressions of a derivation were in one run, and what each makes a difference to."""
+
+import ast
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from handgrad.compare.edits import WHOLE, sites
+from handgrad.compare.slips_of_calls import MODULES, Site
+
+__all__ = ["Looks", "observe"]
+
+LONGEST = 40  # characters of an expression that is brought in from elsewhere
+
+
+@dataclasses.dataclass
+class Looks:
+    """What the expressions of some functions were in one run, and what each makes a difference to.
+
+    shapes, fragments: by the text of an expression. complex, idle: nodes, by their id. suspects:
+    the nodes, of those looked at, that alone may be at fault, if one is.
+    """
+
+    of_node: dict[int, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    shapes: dict[str, set[tuple[int, ...]]] = dataclasses.field(default_factory=dict)
+    fragments: dict[str, Any] = dataclasses.field(default_factory=dict)
+    complex: set[int] = dataclasses.field(default_factory=set)
+    idle: set[int] = dataclasses.field(default_factory=set)
+    suspects: list[Any] = dataclasses.field(default_factory=list)
+    numbers: list[float] = dataclasses.field(default_factory=list)  # of the reference
+    looked_at: list[Any] = dataclasses.field(default_factory=list)
+    complete: bool = True  # whether there was time to look at every value
+
+    def fits(self, site: Site, text: str, alike: bool) -> bool:
+        """Whether it has the very shape, or one that makes the shape of the whole no larger."""
+        mine, theirs = self.of_node.get(id(site.node)), self.shapes.get(text)
+        if mine is None or theirs is None:
+            return True
+        return mine in theirs if alike else any(_spreads(shape, mine) for shape in theirs)
+
+    def may_mend(self, site: Site) -> bool:
+        """Not what makes a difference to a gradient that is right, or none to one that is wrong."""
+        return not any(id(node) in self.idle for node in (*site.parents, site.node))
+
+
+def _spreads(shape: tuple[int, ...], over: tuple[int, ...]) -> bool:
+    try:
+        return np.broadcast_shapes(shape, over) == over
+    except ValueError:
+        return False
+
+
+Run = Callable[[Callable[[int, Any], Any]], list | None]
+
+
+def observe(
+    tree: ast.AST, run: Run, told: Callable[[list], bool], seconds: float, into: Looks
+) -> None:
+    """Note what every expression of a function is, and which of its values may be at fault.
+
+    run: puts the function, which calls the one it is given as `__noted__`, to work. told: whether
+    another value somewhere, with these results, changes what is wrong and nothing else.
+    """
+    places = [site for site in sites(tree) if _has_value(site)]
+    nodes = [site.node for site in places]
+    texts = [ast.unparse(node) for node in nodes]
+    floating: set[int] = set()
+
+    def noted(k: int, value: Any) -> Any:
+        kind = getattr(getattr(value, "dtype", None), "kind", "")
+        if kind or type(value) in (int, float):
+            shape = tuple(np.shape(value))
+            into.of_node[id(nodes[k])] = shape
+            into.shapes.setdefault(texts[k], set()).add(shape)
+            if kind == "c":
+                into.complex.add(id(nodes[k]))
+            if kind in "fc" and kind:
+                floating.add(k)
+        return value
+
+    def moved(k: int, rng: np.random.Generator) -> Callable[[int, Any], Any]:
+        def noted(which: int, value: Any) -> Any:
+            if which != k or not hasattr(value, "dtype") or value.dtype.kind not in "fc":
+                return value
+            return value * (1 + 1e-3 * rng.standard_normal(value.shape)) + 1e-3
+
+        return noted
+
+    for k, site in reversed([*enumerate(places)]):
+        call = ast.Call(ast.Name("__noted__", ast.Load()), [ast.Constant(k), site.node], [])
+        site.put(ast.fix_missing_locations(ast.copy_location(call, site.node)))
+    try:
+        run(noted)
+        until = time.thread_time() + seconds
+        for k in _roots(places):
+            if time.thread_time() > until:
+                into.complete = False
+                break
+            if k in floating and not isinstance(
+                places[k].parent, ast.Expr
+            ):  # called for its effect
+                into.looked_at.append(nodes[k])
+                results = run(moved(k, np.random.default_rng(k)))
+                if results is not None and told(results):
+                    into.suspects.append(nodes[k])
+                elif results is not None:
+                    into.idle.add(id(nodes[k]))
+    finally:
+        for site in places:
+            site.put(site.node)
+    _indexed(into)
+    for node, text in zip(nodes, texts, strict=True):
+        if isinstance(node, WHOLE) and len(text) <= LONGEST and id(node) in into.of_node:
+            into.fragments.setdefault(text, node)
+
+
+def _indexed(looks: Looks) -> None:
+    """Names with an axis more, or turned: what else an expression may lack."""
+    for name, shapes in [*looks.shapes.items()]:
+        for form in ("v[:, None]", "v[..., None]", "v[None]", "v.T"):
+            found = set()
+            for shape in shapes if name.isidentifier() else ():
+                if shape and (form != "v.T" or len(shape) > 1):
+                    found.add(eval(form, {"v": np.broadcast_to(0.0, shape)}).shape)
+            if found:
+                text = form.replace("v", name)
+                looks.shapes.setdefault(text, set()).update(found)
+                looks.fragments.setdefault(text, ast.parse(text, mode="eval").body)
+
+
+def _roots(places: Sequence[Site]) -> list[int]:
+    """Of every statement its values: those that are part of no other, tuples apart."""
+    mine = {id(site.node) for site in places}
+    return [
+        k
+        for k, site in enumerate(places)
+        if not any(id(parent) in mine for parent in site.parents[_statement(site) :])
+    ]
+
+
+def _statement(site: Site) -> int:
+    return max(k for k, p in enumerate(site.parents) if isinstance(p, ast.stmt | ast.Lambda))
+
+
+def _has_value(site: Site) -> bool:
+    called = isinstance(site.parent, ast.Call) and site.field == "func"
+    module = isinstance(site.node, ast.Name) and site.node.id in MODULES
+    if called or module or not isinstance(site.node, ast.Name | ast.Attribute | WHOLE):
+        return False
+    return isinstance(getattr(site.node, "ctx", ast.Load()), ast.Load)
