@@ -14,6 +14,7 @@ import numpy as np
 from handgrad.compare.report import Diagnosis
 
 # Kinds that say where the deviation is, not what it is.
+CHANCE = 100  # a bound between wrong and right is one that as many other orders would not show
 VAGUE = frozenset({"region", "slice", "element", "nonlinear", "near", "point"})
 
 
@@ -359,6 +360,8 @@ def _where(e: Evidence, i: int):
                 and wrong[mask].mean() > 0.8
             ):
                 return "region", f"is wrong only where {e.names[i]} is {text}"
+        if math.comb(wrong.size, int(wrong.sum())) < CHANCE:
+            return None
         low, high = np.abs(x[~wrong]).max(initial=0), np.abs(x[wrong]).min()
         if low < high:
             return "region", f"is wrong only where |{e.names[i]}| is above {low:.3g}"

@@ -76,17 +76,22 @@ def tame(x: np.ndarray) -> np.ndarray:
 
 
 def jiggle(x: np.ndarray, salt: np.ndarray | np.uint64, eps: float = EPS) -> np.ndarray:
-    """x moved by one or two units in the last place; zeros stay, and equal numbers stay equal.
+    """x moved by one or two units in the last place; equal numbers stay equal, small integers stay.
 
-    So ties, symmetries and kinks at which the inputs lie are kept.
+    So ties, symmetries and kinks at which the inputs lie are kept, and masks, labels and counts
+    are what they were to a function that asks whether they are 1.
     """
-    return x * units(x, salt, 1 + eps * UNITS)
+    return np.where(_counts(x), x, x * units(x, salt, 1 + eps * UNITS))
+
+
+def _counts(x: np.ndarray) -> np.ndarray:
+    return (np.abs(x) < 1000) & (x == np.round(x))
 
 
 def shift(x: np.ndarray, salt: np.ndarray | np.uint64) -> np.ndarray:
     """x moved by a unit or two in the last place of its row's largest number; else as `jiggle`."""
     largest = np.abs(x).reshape(len(x), -1).max(1, initial=0).reshape(-1, *[1] * (x.ndim - 1))
-    return np.where(x == 0, x, x + largest * units(x, salt, EPS * UNITS))
+    return np.where(_counts(x), x, x + largest * units(x, salt, EPS * UNITS))
 
 
 def units(x: np.ndarray, salt: np.ndarray | np.uint64, of: np.ndarray = UNITS) -> np.ndarray:
