@@ -125,12 +125,16 @@ def _conjugate(e: Evidence, i: int):
 
 def _origin(e: Evidence, r: float) -> str:
     """A guess at where a constant factor comes from: the sizes at hand, 2, ½, square roots."""
-    if abs(r - 2) < 1e-9:
-        return " (2: the derivative of a square, or a half left out?)"
-    if abs(r - 0.5) < 1e-9:
-        return " (½: the derivative of a square is twice its root)"
     sizes: dict[int, str] = {}
-    for name, array in [*zip(e.names, e.values, strict=True), *(("dy", c) for c in e.cotangents)]:
+    arrays = [*zip(e.names, e.values, strict=True), *e.known, *(("dy", c) for c in e.cotangents)]
+    two = next(
+        (f", or N = 2, axis {x.shape.index(2)} of {n}" for n, x in arrays if 2 in x.shape), ""
+    )
+    if abs(r - 2) < 1e-9:
+        return f" (2: the derivative of a square, or a half left out{two}?)"
+    if abs(r - 0.5) < 1e-9:
+        return f" (½: the derivative of a square is twice its root{two}?)"
+    for name, array in arrays:
         for axis, n in enumerate(array.shape):
             sizes.setdefault(n, f"{n}, axis {axis} of {name}")
         sizes.setdefault(array.size, f"{array.size}, the number of elements of {name}")
@@ -373,7 +377,7 @@ def _where(e: Evidence, i: int):
 def _near(e: Evidence, i: int):
     h, g = e.hand[i], e.truth[i]
     scale = np.abs(g).max(initial=0)
-    if h.size > 1 and np.isfinite(h).all() and 1e-7 * scale < np.abs(h - g).max() < 0.05 * scale:
+    if h.size > 1 and np.isfinite(h).all() and 1e-7 * scale < np.abs(h - g).max() < 0.01 * scale:
         return "near", (
             f"is nearly right, to {np.abs(h - g).max() / scale:.1g} of its largest element: the "
             "derivative of an approximation, a constant that is slightly off, or eps misplaced?"

@@ -57,7 +57,9 @@ class Edit:
             new = ast.unparse(self.new if shown is self.site.node else shown)
         if isinstance(self.new, ast.Pass):
             return f"{self.cause}: leave out `{_short(old)}`"
-        return f"{self.cause}: write `{_short(new)}` for `{_short(old)}`"
+        others = sorted({e.line for e in self.likewise} - {self.line})
+        likewise = f", and likewise in line {', '.join(map(str, others))}" if others else ""
+        return f"{self.cause}: write `{_short(new)}` for `{_short(old)}`{likewise}"
 
     def _shown(self) -> ast.AST:
         if self.likewise:
@@ -112,8 +114,8 @@ _UNTOUCHED = {"decorator_list", "returns", "annotation", "type_params", "ctx", "
 def edits(tree: ast.AST) -> Iterator[Edit]:
     """The likely ones: nothing is brought in that does not stand in the expression itself."""
     for site in sites(tree):
-        if _documentation(site) or any(isinstance(p, ast.While) for p in site.parents):
-            continue  # a loop that is edited may never end
+        if _documentation(site) or _ends_a_loop(site):
+            continue
         for kind, offers in SLIPS:
             if isinstance(site.node, kind):
                 for cause, new in offers(site):
@@ -242,6 +244,16 @@ def _below(edit: Edit) -> list[int]:
 
 def _above(edit: Edit) -> list[int]:
     return [*map(id, edit.site.parents), id(edit.site.node)]
+
+
+def _ends_a_loop(site: Site) -> bool:
+    """The condition of a while loop, and what it compares: edited, it may never end."""
+    loops = [p for p in site.parents if isinstance(p, ast.While)]
+    counted = {n.id for w in loops for n in ast.walk(w.test) if isinstance(n, ast.Name)}
+    statement = next((p for p in reversed(site.parents) if isinstance(p, ast.stmt)), None)
+    told = [site.node] if statement in loops or statement is None else [statement]
+    names = {n.id for part in told for n in ast.walk(part) if isinstance(n, ast.Name)}
+    return bool(loops) and (statement in loops or bool(names & counted))
 
 
 def _documentation(site: Site) -> bool:

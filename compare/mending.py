@@ -38,7 +38,7 @@ SECONDS = {
     "looking": 1.0,
 }  # by a run of the derivation as it is
 LOOKED_AT = 1e4  # element operations that the smallest change costs
-FUNCTIONS = 6  # whose source is edited: the derivation, and what it calls
+FUNCTIONS = 12  # whose source is edited: the derivation, and what it calls
 LARGE = 5e7  # element operations of a derivation that is too slow to be edited
 MOST = 2  # mends that are looked for
 SECOND = 0.3  # seconds for the second of them

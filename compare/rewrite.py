@@ -8,6 +8,7 @@ closure and the same defaults.
 
 import ast
 import contextlib
+import copy
 import dataclasses
 import functools
 import inspect
@@ -194,6 +195,13 @@ def _functions(candidate: Any, depth: int) -> Found:
             yield from _inside(inner, depth, lambda f, _: functools.partial(f, *args, **keywords))
         case types.MethodType(__func__=inner, __self__=owner):
             yield from _inside(inner, depth, lambda f, _: types.MethodType(f, owner))
+            for function, build in _methods(type(owner), inner.__module__, depth + 1):
+                yield (
+                    function,
+                    lambda new, names, build=build: types.MethodType(
+                        inner, _as(build(new, names), owner)
+                    ),
+                )
         case jax.custom_vjp():
             yield from _rules(candidate, depth)
         case _ if hasattr(candidate, "pullback") and hasattr(candidate, "forward"):
@@ -249,12 +257,43 @@ def _called(function: types.FunctionType, depth: int) -> Found:
             yield from _inside(_contents(cell), depth + 1, closed)
     for name in code.co_names:
         called = function.__globals__.get(name)
+
+        def named(new: Any, names: Names, name=name) -> Any:
+            return _like(function, cells, {**names(function.__globals__), name: new})
+
         if isinstance(called, types.FunctionType) and called.__module__ == function.__module__:
-
-            def named(new: Any, names: Names, name=name) -> Any:
-                return _like(function, cells, {**names(function.__globals__), name: new})
-
             yield from _inside(called, depth + 1, named)
+        elif called is not None:
+            held = called if isinstance(called, type) else type(called)
+
+            def of_class(new: Any, names: Names, named=named, called=called) -> Any:
+                return named(new if isinstance(called, type) else _as(new, called), names)
+
+            for method, build in _methods(held, function.__module__, depth + 1):
+                yield (
+                    method,
+                    lambda new, names, build=build, put=of_class: put(build(new, names), names),
+                )
+
+
+def _methods(owner: type, module: str, depth: int) -> Found:
+    """Those of a class of the same file, and what puts another in: a class that derives from it."""
+    if owner.__module__ != module or depth > DEPTH:
+        return
+    for name, method in vars(owner).items():
+        if isinstance(method, types.FunctionType):
+
+            def derived(new: Any, _: Names, name=name) -> Any:
+                return type(owner)(owner.__name__, (owner,), {name: new})
+
+            yield method, derived
+
+
+def _as(kind: type, held: Any) -> Any:
+    """A copy of an object that is of another class."""
+    other = copy.copy(held)
+    other.__class__ = kind
+    return other
 
 
 def _like(f: types.FunctionType, closure: tuple, names: dict) -> types.FunctionType:

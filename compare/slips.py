@@ -4,6 +4,7 @@ Each offers what may have been meant instead, made of what stands there.
 """
 
 import ast
+import copy
 import functools
 import itertools
 from collections.abc import Iterator
@@ -31,10 +32,13 @@ def _binary(site: Site) -> Offers:
 
     match node.op:
         case ast.Add():
-            yield "wrong sign", other(ast.Sub())
-            yield "wrong sign", other(ast.Sub(), right, left)
-            yield "a term too many", left
-            yield "a term too many", right
+            signs = [
+                ("wrong sign", other(ast.Sub())),
+                ("wrong sign", other(ast.Sub(), right, left)),
+            ]
+            terms = [("a term too many", left), ("a term too many", right)]
+            counts = isinstance(right, ast.Constant) and type(right.value) is int  # i + 1
+            yield from [*terms, *signs] if counts else [*signs, *terms]
             yield "wrong operation", other(ast.Mult())
         case ast.Sub():
             yield "wrong sign", other(ast.Add())
@@ -43,13 +47,17 @@ def _binary(site: Site) -> Offers:
             yield "a term too many", right
             yield "a term too many", minus(right)
             yield "wrong operation", other(ast.Mult())
+            match left, right:
+                case ast.Constant(1), ast.BinOp(s, ast.Pow(), ast.Constant(2)):
+                    slope = ast.BinOp(s, ast.Mult(), ast.BinOp(left, ast.Sub(), s))
+                    yield "the slope of tanh for that of the sigmoid", slope
         case ast.Mult():
             yield "a factor too many", left
             yield "a factor too many", right
             yield "upside down", other(ast.Div())
             yield "upside down", other(ast.Div(), right, left)
             yield "wrong operation", other(ast.Add())
-            yield from _element_by_element(site)
+            yield from _of_slopes(site)
         case ast.Div():
             yield "a factor too many", left
             yield "upside down", other(ast.Div(), right, left)
@@ -70,29 +78,37 @@ def _binary(site: Site) -> Offers:
     yield from _broadcast(node)
 
 
-def _element_by_element(site: Site) -> Offers:
-    """p d (1 - p), which is the sigmoid's, where the softmax has p (d - Σ p d)."""
+def _of_slopes(site: Site) -> Offers:
+    """In a product with s (1 - s): the slope of tanh or of softmax instead of it, or none.
+
+    The sigmoid's stands where the softmax has p (d - Σ p d).
+    """
     if isinstance(site.parent, ast.BinOp) and isinstance(site.parent.op, ast.Mult):
         return
     factors = _factors(site.node)
     for k, slope in enumerate(factors):
         match slope:
-            case ast.BinOp(ast.Constant(1), ast.Sub(), p):
+            case ast.BinOp(ast.Constant(1), ast.Sub(), s):
                 rest = [f for i, f in enumerate(factors) if i != k]
-                same = [f for f in rest if ast.dump(f) == ast.dump(p)]
-                if not same or len(rest) < 2:
+                same = [i for i, f in enumerate(rest) if ast.dump(f) == ast.dump(s)]
+                if not same:
                     continue
-                rest.remove(same[0])
-                d = functools.reduce(lambda a, b: ast.BinOp(a, ast.Mult(), b), rest)
-                product = ast.BinOp(d, ast.Mult(), p)
-                options = [ast.keyword("keepdims", ast.Constant(True))]
-                total = ast.Call(
-                    ast.Attribute(product, "sum", ast.Load()), [minus(ast.Constant(1))], options
-                )
-                yield (
-                    "the softmax taken element by element",
-                    ast.BinOp(p, ast.Mult(), ast.BinOp(d, ast.Sub(), total)),
-                )
+                del rest[same[0]]
+                square = ast.BinOp(s, ast.Pow(), ast.Constant(2))
+                of_tanh = ast.BinOp(ast.Constant(1), ast.Sub(), square)
+                yield "the slope of the sigmoid for that of tanh", _product([*rest, of_tanh])
+                if rest:
+                    d = _product(rest)
+                    yield "a slope too many", d
+                    total = ast.parse("(d * s).sum(-1, keepdims=True)", mode="eval").body
+                    total.func.value = ast.BinOp(d, ast.Mult(), s)  # pyright: ignore
+                    less = ast.BinOp(d, ast.Sub(), total)
+                    cause = "the softmax taken element by element"
+                    yield cause, ast.BinOp(s, ast.Mult(), less)
+
+
+def _product(factors: list[Any]) -> Any:
+    return functools.reduce(lambda a, b: ast.BinOp(a, ast.Mult(), b), factors)
 
 
 def _factors(node: Any) -> list[Any]:
@@ -143,7 +159,8 @@ def _broadcast(node: ast.BinOp) -> Offers:
 def _unary(site: Site) -> Offers:
     match site.node.op:
         case ast.USub():
-            yield "wrong sign", site.node.operand
+            reversing = isinstance(site.parent, ast.Slice) and site.field == "step"
+            yield "reversed" if reversing else "wrong sign", site.node.operand
         case ast.Not() | ast.Invert():
             yield "the condition negated", site.node.operand
 
@@ -156,6 +173,8 @@ def _constant(site: Site) -> Offers:
         case int():
             indexing = isinstance(parent, ast.Subscript | ast.Slice | ast.Tuple)
             cause = "off by one" if indexing else "wrong constant"
+            if isinstance(parent, ast.keyword) and parent.arg in ("axis", "dim"):
+                cause = "wrong axis"
             if isinstance(parent, ast.Tuple) and not isinstance(site.parents[-2], ast.Subscript):
                 cause = "wrong axis" if _speaks_of_axes(site) else "off by one"
             if isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Pow):
@@ -210,15 +229,21 @@ def _subscripts(text: str) -> Iterator[str]:
 
 def _subscript(site: Site) -> Offers:
     node = site.node
-    if not isinstance(node.ctx, ast.Load):
-        return
     index = node.slice
-    if not is_at(node.value):
-        yield "an index too many", node.value
 
     def at(new: Any) -> ast.Subscript:
         return ast.Subscript(node.value, new, node.ctx)
 
+    match index:
+        case ast.Tuple([ast.Slice(None, None, None), ast.Name() as chosen]):
+            rows = ast.parse(f"np.arange(len({ast.unparse(chosen)}))", mode="eval").body
+            yield "every row for one of each", at(ast.Tuple([rows, chosen], ast.Load()))
+    if not isinstance(node.ctx, ast.Load):
+        if isinstance(index, ast.Tuple) and len(index.elts) == 2:
+            yield "indices exchanged", at(ast.Tuple(exchanged(index.elts, 0, 1), ast.Load()))
+        return
+    if not is_at(node.value):
+        yield "an index too many", node.value
     if isinstance(index, ast.Tuple):
         for i, j in itertools.combinations(range(min(4, len(index.elts))), 2):
             if ast.dump(index.elts[i]) != ast.dump(index.elts[j]):
@@ -276,7 +301,7 @@ def _index(part: Any) -> Offers:
             for by in (1, -1):
                 if (moved := _moved(part, by)) is not None:
                     yield "shifted by one", moved
-        case ast.Name() | ast.Call():
+        case ast.Name() | ast.Call() | ast.UnaryOp(ast.USub(), ast.Name()):
             for by in (1, -1):
                 yield "shifted by one", ast.BinOp(part, ast.Add(), ast.Constant(by))
 
@@ -371,6 +396,29 @@ def _accumulated(site: Site) -> Offers:
     yield "a line too many", ast.Pass()
 
 
+def _summed(site: Site) -> Offers:
+    """x[i] += g counts a repeated index once."""
+    node = site.node
+    if isinstance(node.op, ast.Add) and isinstance(node.target, ast.Subscript):
+        at = ast.parse("np.add.at", mode="eval").body
+        given = [node.target.value, node.target.slice, node.value]
+        loaded = ast.Expr(ast.Call(at, [_loaded(g) for g in given], []))
+        yield "repeated indices are to be added up", loaded
+
+
+def _loaded(node: Any) -> Any:
+    new = copy.copy(node)
+    if hasattr(new, "ctx"):
+        new.ctx = ast.Load()
+    return new
+
+
+def _iterated(site: Site) -> Offers:
+    if isinstance(site.parent, ast.For) and site.field == "iter":
+        listed = ast.Call(ast.Name("list", ast.Load()), [site.node], [])
+        yield "not reversed", ast.Call(ast.Name("reversed", ast.Load()), [listed], [])
+
+
 def _condition(site: Site) -> Offers:
     node = site.node
     yield "the condition negated", ast.If(ast.UnaryOp(ast.Not(), node.test), node.body, node.orelse)
@@ -382,5 +430,7 @@ SLIPS = (
     (ast.BinOp, _binary), (ast.UnaryOp, _unary), (ast.Call, of_call), (ast.Constant, _constant),
     (ast.Subscript, _subscript), (ast.Compare, _comparison), (ast.BoolOp, _boolean),
     (ast.IfExp, _either), (ast.List | ast.Tuple, _sequence), (ast.Attribute, _attribute),
-    (ast.Assign, _assigned), (ast.AugAssign, _accumulated), (ast.If, _condition),
+    (ast.Assign, _assigned), (ast.AugAssign, _accumulated),
+    (ast.AugAssign, _summed), (ast.If, _condition),
+    (ast.Name | ast.Attribute | ast.Subscript, _iterated),
 )  # fmt: skip

@@ -6,13 +6,14 @@ what the expressions were in one run, their shapes above all, tells which of the
 
 import ast
 import dataclasses
+import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from handgrad.compare.edits import WHOLE, Edit, sites
 from handgrad.compare.looks import Looks
-from handgrad.compare.slips_of_calls import MODULES, Offers, Site
+from handgrad.compare.slips_of_calls import MODULES, Offers, Site, minus
 
 __all__ = ["substitutions"]
 
@@ -177,12 +178,29 @@ def _may_be_a_name(site: Site) -> bool:
     return False
 
 
+def _plain(site: Site, values: Sequence[str]) -> Offers:
+    """What needs no name: a sign, a two, a square, the number of rows."""
+    if not _arithmetic(site) or isinstance(site.node, ast.Constant):
+        return
+    yield "wrong sign", minus(site.node)
+    yield "a factor left out", ast.BinOp(ast.Constant(2), ast.Mult(), site.node)
+    yield "a factor left out", ast.BinOp(site.node, ast.Div(), ast.Constant(2))
+    yield "a square left out", ast.BinOp(site.node, ast.Pow(), ast.Constant(2))
+    for name in values:
+        for size in ("shape[0]", "shape[-1]", "size"):
+            yield (
+                "a sum taken for a mean",
+                ast.BinOp(site.node, ast.Div(), _expression(f"{name}.{size}")),
+            )
+
+
 def _factors(site: Site, values: Sequence[str]) -> Offers:
     if _arithmetic(site):
         for text in values:
             yield "a factor left out", ast.BinOp(_expression(text), ast.Mult(), site.node)
-            if not isinstance(site.node, ast.Name):
-                yield "a factor too many", ast.BinOp(site.node, ast.Div(), _expression(text))
+            if not isinstance(site.node, ast.Name) or text != site.node.id:
+                cause = "not divided by what it is to be divided by"
+                yield cause, ast.BinOp(site.node, ast.Div(), _expression(text))
 
 
 def _terms(site: Site, values: Sequence[str]) -> Offers:
@@ -238,7 +256,7 @@ def _other_expressions(site: Site, values: Sequence[str]) -> Offers:
 
 # Those that need the very shape of what stands there, and those that may spread over it.
 _BY_NAME: tuple[tuple[Callable[[Site, Sequence[str]], Offers], bool], ...] = (
-    (_other_names, True), (_factors, False), (_terms, False), (_slopes, False),
+    (_other_names, True), (_plain, True), (_factors, False), (_terms, False), (_slopes, False),
     (_for_numbers, False), (_matrices, False),
 )  # fmt: skip
 _BY_TEXT: tuple[tuple[Callable[[Site, Sequence[str]], Offers], bool], ...] = (
@@ -272,6 +290,11 @@ def _values(tree: ast.FunctionDef, outer: tuple[str, ...]) -> list[str]:
 
 
 def _arithmetic(site: Site) -> bool:
-    """A value, not an index, a test or an argument that says how."""
-    inside = (ast.Subscript, ast.Compare, ast.keyword, ast.For)
-    return not any(isinstance(p, inside) for p in site.parents[-3:])
+    """A value, not an index, what a loop runs over or an argument that says how."""
+    chain = [*site.parents, site.node]
+    for above, below in itertools.pairwise(chain):
+        match above:
+            case ast.Subscript(slice=inside) | ast.For(iter=inside) | ast.keyword(value=inside):
+                if inside is below:
+                    return False
+    return True

@@ -6,6 +6,7 @@ from handgrad.compare.cases import Case, labels, normal
 
 NAME = "linear_softmax_cross_entropy"
 CERTAIN = np.array([[40.0, 0.0, -3.0], [-700.0, 1e4, 2.0]])
+IGNORED = np.array([[4, -100, 0, 2], [-100, 1, 1, -100]], np.int32)
 
 CASES = [
     Case(NAME, normal(6, 3), normal(3, 5), normal(5), labels(6, classes=5), block=2),
@@ -25,5 +26,20 @@ CASES = [
     ),
     Case(f"{NAME}: one class", normal(2, 3), normal(3, 1), normal(1), labels(2, classes=1)),
     Case(f"{NAME}: certain", CERTAIN, np.eye(3) + np.eye(3, k=1) / 2, None, np.array([0, 1])),
+    *(
+        Case(
+            f"{NAME}: some ignored{of}",
+            *(normal(2, 4, 3), normal(3, 5), normal(5), IGNORED),
+            reduction=reduction,
+            block=3,
+            ignore_index=-100,
+        )
+        for of, reduction in (("", "mean"), (" of a sum", "sum"))
+    ),
+    Case(
+        f"{NAME}: a class ignored",
+        *(normal(4, 3), normal(3, 2), None, np.array([0, 1, 1, 0], np.int32)),
+        ignore_index=0,
+    ),
     Case(f"{NAME}: wrong", CERTAIN, np.eye(3), None, np.array([2, 0])),
 ]

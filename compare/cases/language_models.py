@@ -2,6 +2,8 @@
 
 import itertools
 
+import numpy as np
+
 from handgrad.compare.cases import Case, labels, normal
 from handgrad.compare.cases.sequences import state, weights
 
@@ -19,9 +21,11 @@ def model(cell, characters, *sizes):
 
 
 TEXT = labels(2, 5, classes=4), labels(2, 5, classes=4)
+PADDED = np.array([[3, 1, 0, -100, -100], [-100] * 5], np.int32)  # of the second text all
 
 CASES = [
     Case("recurrent_lm_loss", *model("lstm", 4, 3, 2), *TEXT),
     Case("recurrent_lm_loss: two layers of tanh", *model("tanh", 4, 3, 2, 3), *TEXT, cell="tanh"),
+    Case("recurrent_lm_loss: padded", *model("lstm", 4, 3, 2), TEXT[0], PADDED, ignore_index=-100),
     Case("recurrent_lm_loss: gru", *model("gru", 4, 2, 2), *TEXT, cell="gru"),
 ]

@@ -4,6 +4,8 @@ The keys have no bias: it adds the same to all scores of a query, so that its gr
 what is computed of it rounding alone.
 """
 
+import numpy as np
+
 from handgrad.compare.cases import Case, labels, normal, uniform
 
 
@@ -52,10 +54,14 @@ LLAMA_MODEL = {
     "head": matrix(8, 5),
 }
 TEXT = labels(2, 4, classes=5), labels(2, 4, classes=5)
+ASKED = np.array([[-100, -100, 2, 4], [-100, 1, -100, 0]], np.int32)  # of the rest the answer
+PADDED = np.array([[1, 3, 0, -100], [-100] * 4], np.int32)  # of the second text all
 
 CASES = [
     Case("gpt_block", gpt(6, 7), normal(2, 4, 6), heads=2),
     Case("llama_block", llama(8, 2, 1, 5), normal(2, 4, 8), heads=2),
     Case("gpt_loss", gpt_model(5, 6, 6, 1), *TEXT, heads=2),
+    Case("gpt_loss: padded", gpt_model(5, 6, 6, 1), TEXT[0], PADDED, heads=2, ignore_index=-100),
     Case("llama_loss", LLAMA_MODEL, *TEXT, heads=4),
+    Case("llama_loss: prompts ignored", LLAMA_MODEL, TEXT[0], ASKED, heads=4, ignore_index=-100),
 ]
