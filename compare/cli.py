@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from handgrad.compare.mistake import Mistake
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from handgrad.compare.coverage import Coverage
     from handgrad.compare.suite import Item, Verdict
     from handgrad.compare.workers import Pool
@@ -107,8 +109,14 @@ def _add_check(commands: Any) -> None:
         "--coverage-min", type=_percentage, metavar="PERCENT",
         help="the same, and fail where it is less than PERCENT, or cannot be measured",
     )  # fmt: skip
-    check.add_argument("--json", metavar="FILE", help="write every report to FILE, as JSON")
-    check.add_argument("--junit", metavar="FILE", help="write the results to FILE, as JUnit XML")
+    check.add_argument(
+        "--json", metavar="FILE",
+        help="write every report to FILE, as JSON; - is the standard output, and what is there "
+        "otherwise goes to the standard error",
+    )  # fmt: skip
+    check.add_argument(
+        "--junit", metavar="FILE", help="write the results to FILE, as JUnit XML; - as above"
+    )
     check.add_argument(
         "-j", "--jobs", type=_whole, default=min(2, os.cpu_count() or 1), metavar="N",
         help="worker processes (default %(default)s)",
@@ -217,7 +225,7 @@ def _add_lower(commands: Any) -> None:
         help="with commas between (default %(default)s)",
     )  # fmt: skip
     lower.add_argument(
-        "-k", dest="pattern", metavar="PATTERN",
+        "-k", type=_pattern, dest="pattern", metavar="PATTERN",
         help="only the cases whose name contains PATTERN; * and ? stand for any characters",
     )  # fmt: skip
     lower.add_argument(
@@ -237,7 +245,7 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
         help="the derivations of the source documents, line by line, instead of the functions",
     )  # fmt: skip
     parser.add_argument(
-        "-k", dest="pattern", metavar="PATTERN",
+        "-k", type=_pattern, dest="pattern", metavar="PATTERN",
         help="only the cases whose name contains PATTERN; * and ? stand for any characters",
     )  # fmt: skip
 
@@ -252,6 +260,14 @@ class _Version(argparse.Action):
         python = ".".join(map(str, sys.version_info[:3]))
         print(f"handgrad {version('handgrad')} (jax {version('jax')}, Python {python})")
         parser.exit()
+
+
+def _pattern(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError(
+            "'' is no PATTERN; give a part of a name, such as softmax, or leave -k out for all"
+        )
+    return text
 
 
 def _natural(text: str) -> int:
@@ -293,6 +309,8 @@ def _check(options: argparse.Namespace) -> int:
     from handgrad.compare import console, export, selection
 
     begin = time.monotonic()
+    if options.json == options.junit == "-":
+        raise Mistake("--json - and --junit - cannot share the standard output; name a file")
     for path in filter(None, (options.json, options.junit)):
         _writable(path)
     with _pool(options) as pool:
@@ -303,22 +321,23 @@ def _check(options: argparse.Namespace) -> int:
         if stop is None and (options.coverage or options.coverage_min is not None):
             measured, stop = _measure(options, pool, items)
     seconds = time.monotonic() - begin
-    _print_results(options, found)
+    out = console.output(stderr="-" in (options.json, options.junit))
+    _print_results(out, options, found)
     least = (options.coverage_min or 0.0) / 100
     if measured:
-        console.output().print(console.coverage_table(measured))
-        console.output().print(console.uncovered(measured, least))
+        out.print(console.coverage_table(measured))
+        out.print(console.uncovered(measured, least))
     if options.json:
         text = export.as_json(
             found, seed=options.seed, scale=options.scale, interrupted=stop is not None,
             coverage=measured,
         )  # fmt: skip
-        pathlib.Path(options.json).write_text(text, "utf-8")
+        _write(options.json, text)
     if options.junit:
-        pathlib.Path(options.junit).write_text(export.as_junit(found, seconds), "utf-8")
+        _write(options.junit, export.as_junit(found, seconds))
     if items:
         ending = f"seed {options.seed} · {seconds:.1f} s"
-        console.output().print(console.summary(found, len(items), ending))
+        out.print(console.summary(found, len(items), ending))
     if stop is not None:
         raise stop
     if unusable:
@@ -391,10 +410,11 @@ def _measure(
     return suite.coverages((item, found[item]) for item in items if item in found), stop
 
 
-def _print_results(options: argparse.Namespace, found: dict["Item", "Verdict"]) -> None:
+def _print_results(
+    out: "Console", options: argparse.Namespace, found: dict["Item", "Verdict"]
+) -> None:
     from handgrad.compare import console
 
-    out = console.output()
     if found and not options.files:
         out.print(console.case_table(found))
         out.print()
@@ -425,7 +445,18 @@ def _reproduce(item: "Item", options: argparse.Namespace) -> str:
     return shlex.join(words)
 
 
+def _write(path: str, text: str) -> None:
+    """Into that file, or the standard output: in UTF-8 there too, whatever the terminal has."""
+    if path != "-":
+        pathlib.Path(path).write_text(text, "utf-8")
+        return
+    sys.stdout.buffer.write(text.encode())
+    sys.stdout.flush()
+
+
 def _writable(path: str) -> None:
+    if path == "-":
+        return
     folder = pathlib.Path(path).absolute().parent
     if not folder.is_dir():
         raise Mistake(f"{path} cannot be written, since the folder {folder} does not exist")

@@ -43,7 +43,7 @@ class Examination:
     ):  # fmt: skip
         self.problem, self.report, self.seed = problem, report, report.seed
         self.digits, self.both_precisions = digits, both_precisions
-        self.beside = beside  # other arguments at which it is right, of any sizes, as leaves
+        self.beside = problem.beside = beside  # other arguments, of any sizes, as leaves
         self.remarks: list[str] = []
         self.redrawn = False  # the run draws other random numbers than the laboratory
         self.what = name_of(problem.candidate)

@@ -220,7 +220,7 @@ def resizings(leaves: Sequence[Any], rng: np.random.Generator) -> Iterator[Sizes
         yield {n: 1}
     if len(sizes) > 1:
         yield dict.fromkeys(sizes, 1)
-    yield from _apart(leaves)
+    yield from apart(leaves)
     while sizes:
         new: Sizes = {}
         for n in rng.permutation(sizes).tolist():
@@ -231,7 +231,22 @@ def resizings(leaves: Sequence[Any], rng: np.random.Generator) -> Iterator[Sizes
         yield new
 
 
-def _apart(leaves: Sequence[Any]) -> Iterator[Axes]:
+def grown(leaves: Sequence[Any]) -> Iterator[Sizes]:
+    """Every size larger: all alone, then with their multiples, then one after the other."""
+    sizes = _sizes(leaves)
+    larger = {n: n + 3 + k for k, n in enumerate(sizes)}
+    yield larger
+    for choice in (1, 2):
+        new: Sizes = {}
+        for n in sizes:
+            if n not in new:
+                new |= _together(n, larger[n], sizes)[-choice:][0]
+        yield new
+    for n in sizes:
+        yield {n: larger[n]}
+
+
+def apart(leaves: Sequence[Any]) -> Iterator[Axes]:
     """Axes of one size told apart, and those of size 1 made longer: the first axes, then each.
 
     Not each where there are integers: rows without a label may be taken, and mean nothing.
@@ -247,6 +262,16 @@ def _apart(leaves: Sequence[Any]) -> Iterator[Axes]:
     if all(np.issubdtype(np.asarray(leaf).dtype, np.floating) for _, leaf in arrays):
         for axis, n in like[:6]:
             yield {axis: n + 2}
+
+
+def pairs_apart(leaves: Sequence[Any]) -> Iterator[Axes]:
+    """As `apart`, then any two axes of one size together."""
+    yield from apart(leaves)
+    shapes = [(i, np.shape(leaf)) for i, leaf in enumerate(leaves) if is_array(leaf)]
+    axes = [((i, a), n) for i, shape in shapes for a, n in enumerate(shape) if n > 1]
+    for (one, n), (other, m) in itertools.combinations(axes, 2):
+        if n == m:
+            yield {one: n + 2, other: n + 2}
 
 
 def smaller(leaves: Sequence[Any]) -> Iterator[tuple[Sizes, int]]:

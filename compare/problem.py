@@ -67,6 +67,7 @@ class Problem:
     ):
         self.candidate, self.reference, self.kind, self.args = candidate, reference, kind, args
         self.traced: Any = None  # the reference's forward as a closed jaxpr
+        self.beside: Sequence | None = None  # leaves of other arguments at which all is right
         for role, function in (("candidate", candidate), ("reference", reference)):
             if not callable(function):
                 raise TypeError(

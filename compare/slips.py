@@ -286,6 +286,8 @@ def _index(part: Any) -> Offers:
         yield "not reversed", ast.BinOp(minus(ast.Constant(1)), ast.Sub(), part)
     match part:
         case ast.Slice(lower, upper, step):
+            if isinstance(step, ast.Constant):
+                yield "not reversed", ast.Slice(lower, upper, minus(step))
             if step is not None:
                 yield "reversed", ast.Slice(lower, upper, None)
             else:

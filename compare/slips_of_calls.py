@@ -86,6 +86,9 @@ BY_AXIS = {
     "squeeze", "associative_scan", "cummax", "flipud", "fliplr", "rot90", "delete", "diagonal",
 }  # fmt: skip
 REDUCING = {"sum", "mean", "max", "min", "var", "std", "prod", "norm", "logsumexp"}
+_MAKING = {  # without which one array would be another
+    "empty_like", "zeros_like", "ones_like", "full_like", "copy", "array", "zeros", "empty", "ones",
+}  # fmt: skip
 _MIXING = {"where", "select", "select_n"}
 _MATRICES = {
     "solve", "inv", "cholesky", "outer", "dot", "matmul", "solve_triangular", "cho_solve", "det",
@@ -160,6 +163,8 @@ def of_call(site: Site) -> Offers:
         for step in (-1, 1):
             grown = ast.BinOp(args[0] if name == "range" else node, ast.Add(), ast.Constant(step))
             yield "off by one", anew([grown]) if name == "range" else grown
+    if name in _MAKING:
+        return
     if method and name not in ("at",):
         yield f"`{name}` too many", func.value
         match func.value:

@@ -180,7 +180,7 @@ def _may_be_a_name(site: Site) -> bool:
 
 def _plain(site: Site, values: Sequence[str]) -> Offers:
     """What needs no name: a sign, a two, a square, the number of rows."""
-    if not _arithmetic(site) or isinstance(site.node, ast.Constant):
+    if not _arithmetic(site):
         return
     yield "wrong sign", minus(site.node)
     yield "a factor left out", ast.BinOp(ast.Constant(2), ast.Mult(), site.node)
@@ -290,7 +290,9 @@ def _values(tree: ast.FunctionDef, outer: tuple[str, ...]) -> list[str]:
 
 
 def _arithmetic(site: Site) -> bool:
-    """A value, not an index, what a loop runs over or an argument that says how."""
+    """A value, no number, index, what a loop runs over or argument that says how."""
+    if isinstance(site.node, ast.Constant):
+        return False
     chain = [*site.parents, site.node]
     for above, below in itertools.pairwise(chain):
         match above:
