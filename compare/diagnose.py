@@ -6,7 +6,7 @@ A relation is claimed only if it explains the whole deviation to within the nois
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -34,6 +34,7 @@ class Evidence:
     known: Sequence[tuple[str, np.ndarray]]  # what else there is to multiply by
     single_precision: bool  # the candidate computes in float32 or less somewhere
     elsewhere: Callable[[int, np.ndarray], list] | None = None  # autodiff's, another value for one
+    scalars: Mapping[str, float] = dataclasses.field(default_factory=dict)  # by name: eps, a slope
 
     def same(self, i: int, a: np.ndarray, b: np.ndarray) -> bool:
         """Whether a and b agree to the noise of gradient i."""
@@ -69,7 +70,8 @@ def _not_finite(e: Evidence, i: int):
 
 
 def _zero(e: Evidence, i: int):
-    if not e.hand[i].any() and e.truth[i].any():
+    tiny = np.maximum(e.noise[i], 1e-12 * np.abs(e.truth[i]).max(initial=0))
+    if (np.abs(e.hand[i]) <= tiny).all() and (np.abs(e.truth[i]) > tiny).any():
         return "missing", "is zero everywhere: the path through it is missing"
 
 
@@ -125,6 +127,11 @@ def _conjugate(e: Evidence, i: int):
 
 def _origin(e: Evidence, r: float) -> str:
     """A guess at where a constant factor comes from: the sizes at hand, 2, ½, square roots."""
+    for text, value in _combined(e.scalars):
+        if abs(r - value) < 1e-9 * r:
+            return f" ({text}: once too often?)"
+        if abs(r * value - 1) < 1e-9:
+            return f" (1/{text}: left out?)"
     sizes: dict[int, str] = {}
     arrays = [*zip(e.names, e.values, strict=True), *e.known, *(("dy", c) for c in e.cotangents)]
     two = next(
@@ -153,6 +160,14 @@ def _origin(e: Evidence, r: float) -> str:
                 if abs(r - value) < 1e-9 * value:
                     return f" ({text})"
     return ""
+
+
+def _combined(scalars: Mapping[str, float]) -> Iterator[tuple[str, float]]:
+    yield from scalars.items()
+    for (a, x), (b, y) in itertools.permutations(scalars.items(), 2):
+        yield f"{a}/{b}", x / y
+        if a < b:
+            yield f"{a} {b}", x * y
 
 
 def _number(r: float) -> str:

@@ -17,6 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from handgrad.compare.rewrite import a_round
+
 __all__ = ["Array", "Names"]
 
 
@@ -129,9 +131,19 @@ def _scan(f, init, xs=None, length=None, reverse=False, unroll=1):
     n = len(leaves[0]) if leaves else int(length or 0)
     carry, ys = init, []
     for t in reversed(range(n)) if reverse else range(n):
+        a_round()
+        before = carry
         carry, y = f(carry, jax.tree.unflatten(tree, [_held(leaf[t]) for leaf in leaves]))
+        _same_form(before, carry)
         ys.append(y)
     return carry, jax.tree.map(_stack, *(ys[::-1] if reverse else ys))
+
+
+def _same_form(before: Any, after: Any) -> None:
+    """As JAX has it; what grew with every step would soon fill the memory."""
+    shapes = [[np.shape(leaf) for leaf in jax.tree.leaves(carry)] for carry in (before, after)]
+    if shapes[0] != shapes[1]:
+        raise TypeError(f"the carry had the shapes {shapes[0]} and has {shapes[1]}")
 
 
 def _stack(*values: Any) -> Any:
@@ -171,7 +183,9 @@ def _back(y: Any, axis: int) -> Any:
 
 def _fori_loop(lower, upper, body, init, **_):
     for i in range(int(lower), int(upper)):
-        init = body(i, init)
+        a_round()
+        before, init = init, body(i, init)
+        _same_form(before, init)
     return init
 
 

@@ -13,6 +13,7 @@ from handgrad.compare.mutate import Mend
 from handgrad.compare.paths import Cuts
 from handgrad.compare.problem import Problem, Row, name_of
 from handgrad.compare.report import Diagnosis
+from handgrad.compare.rewrite import scalars
 from handgrad.compare.source import Place
 
 MOST = 3  # explanations printed
@@ -41,9 +42,12 @@ def explain(
             if d.kind in VAGUE
             or (d in again if d.kind == "factor" else (d.kind, d.argument) in known)
         ]
+    else:  # and anything is a factor of a single number
+        sizes = {name: c.truth[split + k][0].size for k, name in enumerate(c.paths[split:])}
+        relations = [d for d in relations if d.kind != "factor" or sizes.get(d.argument, 2) > 1]
     exact = _merged([d for d in relations if d.kind not in VAGUE])
     complete = sum(d.kind not in VAGUE for d in relations) == sum(bool(b.any()) for b in bad)
-    search = Search(problem, candidate, c, rows)
+    search = Search(problem, candidate, reference, c, rows)
     mends = [_worded(problem, m) for m in search.likely()]
     if complete:  # what is left to say is where
         mends = mends or [_worded(problem, m) for m in search.elsewhere()]
@@ -155,6 +159,7 @@ def _evidence(
         single_precision=candidate.narrow
         and (candidate.untraceable is None or _in_float32(c.hand[split:], row)),
         elsewhere=elsewhere,
+        scalars=scalars(problem.candidate) | scalars(problem.reference),
     )
 
 

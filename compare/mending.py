@@ -8,13 +8,14 @@ they are easier to read.
 import contextlib
 import copy
 import dataclasses
+import functools
 import heapq
 import io
 import itertools
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -50,18 +51,23 @@ Agrees = Callable[[list[np.ndarray]], bool]
 class Search:
     """A derivation that is wrong at some rows, and what is known to be right there."""
 
-    def __init__(self, problem: Problem, candidate: Row, c: Comparison, rows: Sequence[int]):
+    def __init__(
+        self, problem: Problem, candidate: Row, reference: Row, c: Comparison, rows: Sequence[int]
+    ):
         self.problem, self.candidate = problem, candidate
         self.columns = [[col[r] for col in c.rows.columns] for r in rows]
         self.agrees = [self._test(c, r, 1.0) for r in rows]
+        if not problem.large:
+            self._at_other_numbers(reference, len(c.paths) - len(problem.verified))
         self.loosely = self._test(c, rows[0], 10.0)
         self.truth = [g[rows[0]] for g in c.truth]
         self.hand = [h[rows[0]] for h in c.hand]
         self.wrong = [w[rows[0]] for w in c.wrong]
         self.right = [not w.any() for w in c.wrong]
+        n = len(problem.cotangent_shapes)
         self.names = [
             *(v.path for v in problem.variables),
-            *("dy" for _ in problem.cotangent_shapes),
+            *(("dy",) if n == 1 else (f"dy[{i}]" for i in range(n))),
         ]
         small = candidate.untraceable is not None or _costs(candidate.single)[0] < LARGE
         worth = small and self._deviation(c, rows[0]) > SMALLEST
@@ -78,6 +84,30 @@ class Search:
             )
 
         return agrees
+
+    def _at_other_numbers(self, reference: Row, split: int) -> None:
+        """Two rows more, of other signs and sizes, where the reference has a gradient there."""
+        p, rng = self.problem, witness.seeded(0, "numbers")
+        leaves = jax.tree.leaves(p.args)
+        given = [leaves[place] for place in p._places]
+        for alike in (True, False):
+            drawn = _drawn(given, {}, rng)
+            if alike:
+                drawn = [
+                    rng.standard_normal(np.shape(x)) if inputs.Domain.of(g).kind == "free" else x
+                    for x, g in zip(drawn, given, strict=True)
+                ]
+            values = [np.asarray(x, v.value.dtype) for x, v in zip(drawn, p.variables, strict=True)]
+            dys = [
+                np.ones(s) if p.kind == "gradient" else rng.standard_normal(s)
+                for s in p.cotangent_shapes
+            ]
+            everything = reference.one([*values, *dys])
+            gradients = everything[len(p.cotangent_shapes) :]
+            truth = [*everything[:split], *(gradients[i] for i in p.verified)]
+            if all(np.isfinite(g).all() for g in truth):
+                self.columns.append([*values, *dys])
+                self.agrees.append(functools.partial(_agree, truth))
 
     def told(self, results: list[np.ndarray]) -> bool:
         """Whether these differ from the derivation's wherever that is wrong, and not elsewhere."""
@@ -126,7 +156,7 @@ class Search:
             left[0] -= 6 * (costs[at] + LOOKED_AT)
             return left[0] > 0
 
-        return self._changed(lambda p: constants(self._bench(), affords))
+        return self._changed(lambda p: constants(self._bench(), affords, self.names))
 
     def elsewhere(self) -> list[Mend]:
         """The other edits alone, where they cost little."""
@@ -164,7 +194,9 @@ class Search:
     def _changed(self, offers: Callable[[Program], Iterable]) -> list[Mend]:
         if self.candidate.untraceable is not None:
             return []
-        return mend(self._bench(), self._afforded(offers(self.candidate.single)), MOST)
+        return _latest_first(
+            mend(self._bench(), self._afforded(offers(self.candidate.single)), MOST)
+        )
 
     def _afforded(self, trials: Iterable[Mutant]) -> Iterator[Mutant]:
         """As many as the budget allows: of each, what follows from it is computed anew."""
@@ -175,6 +207,24 @@ class Search:
             if left < 0:
                 return
             yield trial
+
+
+def _drawn(leaves: Sequence, sizes: Mapping, rng: np.random.Generator) -> list:
+    """Others of their kind, off kinks and ties."""
+    domains = [inputs.Domain.of(leaf) for leaf in leaves]
+    return inputs.nudged(inputs.draw(leaves, sizes, rng), domains, rng)
+
+
+def _agree(truth: list[np.ndarray], results: list[np.ndarray]) -> bool:
+    return all(
+        np.allclose(r, g, rtol=1e-6, atol=1e-8 * np.abs(g).max(initial=0), equal_nan=True)
+        for r, g in zip(results, truth, strict=True)
+    )
+
+
+def _latest_first(mends: Iterable[Mend]) -> list[Mend]:
+    """What is wrong later on can often be made up for before it; and again in what is returned."""
+    return sorted(mends, key=lambda m: (m.returns, -m.place.line if m.place else 0))
 
 
 def _each(trials: Iterable) -> Iterator:
@@ -293,9 +343,9 @@ class Edited:
                     break
                 self.patience = 0.1 + 20 * source.seconds
                 if self._mends(trial, loosely and source.by_numpy):
-                    found[key] = Mend(trial.place, trial.words)
+                    found[key] = Mend(trial.place, trial.words, trial.returns)
                     until = min(until, time.thread_time() + SECOND)
-        return list(found.values())
+        return _latest_first(found.values())
 
     def _mends(self, trial: Rewrite, loosely: bool) -> bool:
         """loosely: NumPy's results can tell wrong from right."""
@@ -319,12 +369,13 @@ class Edited:
             return True
         for family in (inputs.grown(leaves), inputs.pairs_apart(leaves)):
             for sizes in itertools.islice(family, 16):
-                args = jax.tree.unflatten(tree, inputs.draw(leaves, sizes, rng))
+                args = jax.tree.unflatten(tree, _drawn(leaves, sizes, rng))
                 if self._verdict(p.candidate, args) is None:  # these do not go together
                     continue
-                if not self._verdict(candidate, args):
-                    return True
-                break
+                if (right := self._verdict(candidate, args)) is not None:
+                    if not right:
+                        return True
+                    break
         return False
 
     def _verdict(self, candidate: Callable, args: tuple) -> bool | None:
@@ -348,10 +399,9 @@ class Edited:
             return None
         split = len(hand) - len(other.verified)
         right = [*truth[:split], *(truth[len(dys) :][i] for i in other.verified)]
-        return all(
-            np.allclose(h, g, rtol=1e-6, atol=1e-8 * np.abs(g).max(initial=0), equal_nan=True)
-            for h, g in zip(hand, right, strict=True)
-        )
+        if [np.shape(h) for h in hand] != [np.shape(g) for g in right]:
+            return None
+        return _agree(right, hand)
 
     def _attempt(self, run: Callable[[], list]) -> list | None:
         try:

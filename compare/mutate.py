@@ -112,7 +112,7 @@ def _linear(program: Program, names: Sequence[str]) -> set[core.Var]:
                 follow(inner)
 
     jaxpr = program.jaxpr.jaxpr
-    found.update(v for v, name in zip(jaxpr.invars, names, strict=False) if name == "dy")
+    found.update(v for v, name in zip(jaxpr.invars, names, strict=False) if name.startswith("dy"))
     follow(jaxpr)
     return found
 
@@ -153,8 +153,10 @@ def _every(program: Program, offers: Offers, names: Sequence[str] = ()) -> Itera
     called |= {v: "a constant" for v in jaxpr.constvars}
     before = [v for v in (*jaxpr.invars, *jaxpr.constvars) if is_value(v)]
     used = _used(jaxpr)
+    inner = _inside_expressions(jaxpr)
     for top, step in enumerate(program.steps()):
-        yield from _of(top, step.eqn, None, offers, before, used, called)
+        if id(step.eqn) not in inner:
+            yield from _of(top, step.eqn, None, offers, before, used, called)
 
 
 def _of(
@@ -167,7 +169,10 @@ def _of(
     if name in CONTROL and not _library(eqn):
         for inner in core.jaxprs_in_params(eqn.params):
             inside, inner_used = [v for v in inner.invars if is_value(v)], _used(inner)
+            hidden = _inside_expressions(inner)
             for nested in inner.eqns:
+                if id(nested) in hidden:
+                    continue
                 yield from _of(top, nested, where, offers, inside, inner_used, called)
     if any(v in used for v in eqn.outvars):
         text = where.text if where else name
@@ -176,6 +181,40 @@ def _of(
     called.update((v, where.name if where else name) for v in eqn.outvars)
     if name not in REPEATING:
         before += [v for v in eqn.outvars if is_value(v)]
+
+
+# What a factor passes through: that of a mean's sum is one of the mean.
+_LINEAR = {
+    "reduce_sum", "broadcast_in_dim", "convert_element_type", "reshape", "transpose", "neg",
+    "squeeze", "div", "mul", "copy", "slice", "select_n", "cumsum", "dot_general", "rev", "sub",
+    "gather", "concatenate", "pad", "add", "expand_dims", "scatter-add", "real", "imag",
+}  # fmt: skip
+
+
+def _inside_expressions(jaxpr: core.Jaxpr) -> set[int]:
+    """Equations of a library function such as softmax, whose expression has another value.
+
+    What is said of them would be read as said of the whole.
+    """
+    users: dict[core.Var, list[core.JaxprEqn]] = {}
+    for eqn in jaxpr.eqns:
+        for atom in eqn.invars:
+            if _var(atom):
+                users.setdefault(atom, []).append(eqn)
+    returned = {a for a in jaxpr.outvars if _var(a)}
+    places = {id(eqn): place(eqn) for eqn in jaxpr.eqns}
+    hidden: set[int] = set()
+    for eqn in reversed(jaxpr.eqns):
+        where = places[id(eqn)]
+        using = [u for v in eqn.outvars for u in users.get(v, ())]
+        if where is None or not using or any(v in returned for v in eqn.outvars):
+            continue
+        mine = [u for u in using if places[id(u)] == where and u.primitive is not eqn.primitive]
+        if len(mine) == len(using) and any(
+            u.primitive.name not in _LINEAR or id(u) in hidden for u in mine
+        ):
+            hidden.add(id(eqn))
+    return hidden
 
 
 def _said_of(text: str, words: str) -> str:
@@ -236,6 +275,7 @@ class Mend:
 
     place: Place | None
     words: str
+    returns: bool = False  # it changes what a function returns
 
 
 @dataclasses.dataclass
@@ -273,18 +313,21 @@ def mend(bench: Bench, trials: Iterable[Mutant], most: int = 3, more: int = 200)
     return list(found.values())
 
 
-def constants(bench: Bench, affords: Callable[[int], bool]) -> Iterator[Mutant]:
+def constants(
+    bench: Bench, affords: Callable[[int], bool], called: Sequence[str]
+) -> Iterator[Mutant]:
     """A factor or a term that an equation lacks, solved for; the mend is still to be tested.
 
     It may be wanting in the result, or in one operand that other equations use as well. affords:
-    whether one more equation, by its number, may be looked at.
+    whether one more equation, by its number, may be looked at. called: what the inputs are.
     """
     program, values = bench.program, bench.values[0]
     used = _used(program.jaxpr.jaxpr)
     hand = [values[v] for v in program.jaxpr.jaxpr.outvars if _var(v)]
     if len(hand) != len(bench.truth):
         return
-    names: dict = {}
+    names: dict = dict(zip(program.jaxpr.jaxpr.invars, called, strict=False))
+    hidden = _inside_expressions(program.jaxpr.jaxpr)
     for step in program.steps():
         where = place(step.eqn)
         name = where.name if where else step.eqn.primitive.name
@@ -294,6 +337,8 @@ def constants(bench: Bench, affords: Callable[[int], bool]) -> Iterator[Mutant]:
         where = place(step.eqn)
         text = where.text if where else name
         if len(out) != 1 or out[0] not in used or not is_float(out[0]) or name in TRANSPARENT:
+            continue
+        if id(step.eqn) in hidden:
             continue
         if not affords(top):
             return
@@ -332,7 +377,9 @@ def _solved(
         c = _solve(results, _flat(bench.truth), start)
         if c is not None:
             solved = _safely(lambda i, r, k, c=c, f=change: changed(i, r, lambda x: f(x, c)))
-            yield Mutant({top: (eqn, solved)}, words.format(what, _number(c)), where)
+            nothing = start == 1 and abs(c) < 1e-12
+            said = f"leave out {what}" if nothing else words.format(what, _number(c))
+            yield Mutant({top: (eqn, solved)}, said, where)
 
 
 def _flat(results: Sequence[np.ndarray]) -> np.ndarray:

@@ -17,6 +17,8 @@ from handgrad.compare.interpret import CALLS, Program, opened, scan_layout
 from handgrad.compare.problem import Batched, Problem
 from handgrad.compare.source import Place, place
 
+CARRY = "the carry of the loop"
+
 
 @dataclasses.dataclass(frozen=True)
 class Edge:
@@ -28,7 +30,10 @@ class Edge:
 
     def __str__(self) -> str:
         where = f" ({self.place})" if self.place else ""
-        return f"the path through `{self.value}` in `{self.use}`{where}"
+        if self.value == self.use:  # the work of a library function
+            return f"a path inside `{self.use}`{where}"
+        value = self.value if self.value == CARRY else f"`{self.value}`"
+        return f"the path through {value} in `{self.use}`{where}"
 
 
 class Cuts:
@@ -120,7 +125,8 @@ class Cuts:
 
         def body(carry, x):
             del self.edges[before:]  # traced more than once: the edges are the same
-            texts = dict(zip(inner.invars, known, strict=True))
+            called = [*known[:n], *[CARRY] * carries, *known[m:]]
+            texts = dict(zip(inner.invars, called, strict=True))
             args = [*inputs[:n], *carry, *x]
             out = self._run(inner, inner_consts, args, cut, here, texts)
             return out[:carries], out[carries:]

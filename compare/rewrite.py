@@ -131,6 +131,11 @@ class Rewrite:
     def words(self) -> str:
         return self.edit.words()
 
+    @property
+    def returns(self) -> bool:
+        """Whether it is of what a function returns: what was wrong before comes out right there."""
+        return self.stage > 0 and any(isinstance(p, ast.Return) for p in self.edit.site.parents)
+
 
 class _Patience(threading.local):
     until = math.inf  # of this thread's own time
@@ -166,6 +171,18 @@ def _counted(tree: ast.Module) -> Iterator[None]:
     finally:
         for loop in loops:
             del loop.body[:1]
+
+
+def scalars(function: Any) -> dict[str, float]:
+    """The numbers that a function, or the rules of a custom_vjp, take from outside, by name."""
+    found: dict[str, float] = {}
+    for each in (function, *(getattr(function, rule, None) for rule in ("fun", "fwd", "bwd"))):
+        if isinstance(each, types.FunctionType):
+            code = each.__code__
+            cells = zip(code.co_freevars, map(_contents, each.__closure__ or ()), strict=True)
+            held = {n: each.__globals__.get(n) for n in code.co_names} | dict(cells)
+            found |= {n: float(x) for n, x in held.items() if type(x) in (int, float) and x > 0}
+    return {n: x for n, x in found.items() if x not in (1, 2, 0.5)}
 
 
 def written(candidate: Callable) -> list[Written]:
@@ -261,7 +278,10 @@ def _called(function: types.FunctionType, depth: int) -> Found:
         def named(new: Any, names: Names, name=name) -> Any:
             return _like(function, cells, {**names(function.__globals__), name: new})
 
-        if isinstance(called, types.FunctionType) and called.__module__ == function.__module__:
+        wrapped = isinstance(called, jax.custom_vjp) or hasattr(called, "__wrapped__")
+        if wrapped or (
+            isinstance(called, types.FunctionType) and called.__module__ == function.__module__
+        ):
             yield from _inside(called, depth + 1, named)
         elif called is not None:
             held = called if isinstance(called, type) else type(called)
