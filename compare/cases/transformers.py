@@ -61,7 +61,14 @@ CASES = [
     Case("gpt_block", gpt(6, 7), normal(2, 4, 6), heads=2),
     Case("llama_block", llama(8, 2, 1, 5), normal(2, 4, 8), heads=2),
     Case("gpt_loss", gpt_model(5, 6, 6, 1), *TEXT, heads=2),
-    Case("gpt_loss: padded", gpt_model(5, 6, 6, 1), TEXT[0], PADDED, heads=2, ignore_index=-100),
+    Case(
+        "gpt_loss: a text ignored",
+        gpt_model(5, 6, 6, 1),
+        TEXT[0],
+        PADDED,
+        heads=2,
+        ignore_index=-100,
+    ),
     Case("llama_loss", LLAMA_MODEL, *TEXT, heads=4),
     Case("llama_loss: prompts ignored", LLAMA_MODEL, TEXT[0], ASKED, heads=4, ignore_index=-100),
 ]
