@@ -111,15 +111,20 @@ def observe(
     finally:
         for site in places:
             site.put(site.node)
-    _indexed(into)
     for node, text in zip(nodes, texts, strict=True):
         if isinstance(node, WHOLE) and len(text) <= LONGEST and id(node) in into.of_node:
             into.fragments.setdefault(text, node)
+    _indexed(into)
 
 
 def _indexed(looks: Looks) -> None:
-    """Names with an axis more, or turned: what else an expression may lack."""
+    """Names with an axis more, turned, or indexed as others are: what else may be lacking."""
+    indices = [node.slice for node in looks.fragments.values() if isinstance(node, ast.Subscript)]
+    simple = {ast.unparse(i) for i in indices if isinstance(i, ast.Name)}
     for name, shapes in [*looks.shapes.items()]:
+        for index in simple if name.isidentifier() and any(shapes) else ():
+            text = f"{name}[{index}]"
+            looks.fragments.setdefault(text, ast.parse(text, mode="eval").body)
         for form in ("v[:, None]", "v[..., None]", "v[None]", "v.T"):
             found = set()
             for shape in shapes if name.isidentifier() else ():

@@ -27,7 +27,7 @@ from handgrad.compare.interpret import Program, walk
 from handgrad.compare.judge import Comparison, differs
 from handgrad.compare.looks import Looks
 from handgrad.compare.mutate import Bench, Mend, Mutant, constants, mend, mutants, repeated, richer
-from handgrad.compare.problem import Problem, Row
+from handgrad.compare.problem import Problem, Row, argument_names
 from handgrad.compare.rewrite import Kind, Rewrite, Written, patience, written
 from handgrad.compare.source import Place
 
@@ -91,10 +91,7 @@ class Search:
         leaves = jax.tree.leaves(p.args)
         given = [leaves[place] for place in p._places]
         for _ in range(2):
-            drawn = [
-                rng.standard_normal(np.shape(x)) if inputs.Domain.of(g).kind == "free" else x
-                for x, g in zip(_drawn(given, {}, rng), given, strict=True)
-            ]
+            drawn = _drawn(given, {}, rng)
             values = [np.asarray(x, v.value.dtype) for x, v in zip(drawn, p.variables, strict=True)]
             dys = [
                 np.ones(s) if p.kind == "gradient" else rng.standard_normal(s)
@@ -182,7 +179,7 @@ class Search:
             {(p.file, p.line): p for s in edited.sources for p in s.written.places(nodes)}
             for nodes in (looks.suspects, looks.looked_at)
         )
-        return [*lines.values()] if len(lines) <= max(1, len(among) / 3) else []
+        return [*lines.values()] if len(lines) <= max(1, len(among) / 2) else []
 
     def _bench(self) -> Bench:
         program = self.candidate.single
@@ -208,9 +205,13 @@ class Search:
 
 
 def _drawn(leaves: Sequence, sizes: Mapping, rng: np.random.Generator) -> list:
-    """Others of their kind, off kinks and ties."""
+    """Others of their kind, of ordinary size, off kinks and ties."""
     domains = [inputs.Domain.of(leaf) for leaf in leaves]
-    return inputs.nudged(inputs.draw(leaves, sizes, rng), domains, rng)
+    drawn = [
+        inputs.cast(rng.standard_normal(np.shape(x)), x) if domain.kind == "free" else x
+        for x, domain in zip(inputs.draw(leaves, sizes, rng), domains, strict=True)
+    ]
+    return inputs.nudged(drawn, domains, rng)
 
 
 def _agree(truth: list[np.ndarray], results: list[np.ndarray]) -> bool:
@@ -261,6 +262,10 @@ class Edited:
         self.traceable = search.candidate.untraceable is None
         self.names = eager.Names()
         self.looks = Looks(numbers=_numbers(search.problem.traced.jaxpr))
+        called = argument_names(search.problem.candidate, len(search.problem.args))
+        for name, arg in zip(called, search.problem.args, strict=True):
+            if inputs.is_array(arg):
+                self.looks.shapes[name] = {np.shape(arg)}
         self.before = search.candidate.one(search.columns[0])
         self.sources: list[Source] = []
         self.patience = SECONDS["likely"]  # with a loop that may have lost its end

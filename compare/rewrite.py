@@ -33,6 +33,7 @@ from handgrad.compare.substitutions import substitutions
 Kind = Literal["likely", "unlikely", "further"]
 Names = Callable[[dict[str, Any]], dict[str, Any]]  # the globals to run with, for a function's own
 Build = Callable[[Any, Names], Any]  # a whole candidate of a function in it
+OUTSIDE = 12  # numbers and arrays of the module
 DEPTH = 2  # functions that a derivation calls, and those that these call
 
 
@@ -89,11 +90,11 @@ class Written:
                     yield Rewrite(self, edit, int(idle))
 
     def _outer(self) -> tuple[str, ...]:
-        """Numbers and arrays that it takes from outside: eps, a slope, the edges of a graph."""
-        names = self.function.__code__.co_names
-        held = self.function.__globals__
-        of = int | float | np.ndarray | jax.Array
-        return tuple(n for n in names if isinstance(held.get(n), of))
+        """Numbers and arrays outside: eps, a slope, the edges of a graph; its own names first."""
+        held, of = self.function.__globals__, int | float | np.ndarray | jax.Array
+        names = dict.fromkeys([*self.function.__code__.co_names, *held])
+        found = [n for n in names if not n.startswith("_") and isinstance(held.get(n), of)]
+        return tuple(found[:OUTSIDE])
 
     def compiled(self, names: Names = _same) -> Callable:
         """The candidate with the tree as it now is; SyntaxError where Python does not take it."""
