@@ -135,7 +135,8 @@ def relu(x):
     Backward: x̄ = ȳ where x > 0, else 0; so relu′(0) = 0, the convention of jax.nn.relu.
     Source: "The Math Behind Deep Learning" (ch. 14), eq. 14.54–14.55.
     """
-    return jnp.maximum(x, 0), x > 0  # one bit of information an element is all that is kept
+    # jnp.maximum would have the slope ½ at 0, once differentiated again; NaN is not ≤ 0 and stays
+    return jnp.where(x <= 0, 0, x), x > 0  # a bit an element is all that is kept
 
 
 @relu.backward
@@ -306,6 +307,7 @@ def softmax(x, *, axis=-1):
     there is no such entry at all, no time is spent on it.
     Source: "The Math Behind Deep Learning" (ch. 14), eq. 14.160–14.164; Bridle (1990).
     """
+    axis = _axis_of("softmax", x, axis)
     z = widen(x)
     e = jnp.exp(z - z.max(axis, keepdims=True, initial=-jnp.inf))
     total = e.sum(axis, keepdims=True)
@@ -327,6 +329,15 @@ def _(residuals, dy, *, axis):
     return (dx.astype(y.dtype),)
 
 
+def _axis_of(name, x, axis):
+    """The axis as an int, where x has it."""
+    axis, axes = whole(name, least=-math.inf, axis=axis), x.ndim
+    if not -axes <= axis < axes:
+        needed = f"axis must be in [{-axes}, {axes})" if axes else "x must have at least one axis"
+        raise ValueError(f"{name}: axis is {axis} and x has shape {x.shape}; {needed}")
+    return axis
+
+
 @op
 def log_softmax(x, *, axis=-1):
     r"""yᵢ = xᵢ − ln Σⱼ e^{xⱼ} along `axis`.
@@ -339,7 +350,7 @@ def log_softmax(x, *, axis=-1):
     x is kept with two numbers a row instead of y, which a narrow dtype rounds too much for eʸ.
     Source: "Fundamentals of deep learning" (ch. 3), eq. 3.15–3.18.
     """
-    normaliser = normalise(x, axis)
+    normaliser = normalise(x, _axis_of("log_softmax", x, axis))
     return log_probabilities(x, normaliser).astype(x.dtype), (x, normaliser)
 
 

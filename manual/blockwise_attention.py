@@ -7,6 +7,7 @@ from jax import lax
 
 from handgrad.manual.attention import scale_of
 from handgrad.manual.masks import check_lengths
+from handgrad.manual.mesh import spread
 from handgrad.manual.numerics import widen
 from handgrad.manual.op import op
 from handgrad.manual.shapes import whole
@@ -62,7 +63,7 @@ def blockwise_attention(q, k, v, *, causal=True, lengths=None, scale=None, block
 
     one = jnp.zeros((*rows.shape[:-1], 1), rows.dtype)
     start = one + jnp.finfo(one.dtype).min, one, jnp.zeros_like(values)
-    (peak, total, read), _ = lax.scan(step, start, pairs)
+    (peak, total, read), _ = lax.scan(step, spread(start, rows, keys, lengths), pairs)
     total = jnp.where(total == 0, 1, total)  # a row that may see nothing
     y = read / total
     return _unblocked(y, v.shape, q.dtype), (q, k, v, lengths, peak, total, y)
@@ -91,6 +92,7 @@ def _(residuals, dy, *, causal, scale, block):
         return (dq, dk, dv), None
 
     start = jnp.zeros_like(rows), jnp.zeros_like(keys), jnp.zeros_like(values)
+    start = spread(start, residuals)
     (dq, dk, dv), _ = lax.scan(step, start, _pairs(time, block, causal))
     return (
         _unblocked(scale * dq, q.shape, q.dtype),

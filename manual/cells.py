@@ -286,7 +286,7 @@ PEEPHOLES = _LSTM._replace(
 )
 CELLS: dict[str, Cell] = {
     "tanh": _rnn(tanh_and_slope),
-    "relu": _rnn(lambda z: (jnp.maximum(z, 0), (z > 0).astype(z.dtype))),
+    "relu": _rnn(lambda z: (jnp.where(z <= 0, 0, z), (z > 0).astype(z.dtype))),
     "lstm": _LSTM,
     "gru": Cell(
         3, ("h",), ("wx", "wh", "b"),

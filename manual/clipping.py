@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from handgrad.manual.numerics import length, widen
+from handgrad.manual.numerics import length, length_in_units, over
 from handgrad.manual.op import op
 from handgrad.manual.shapes import floating, number, positive
 
@@ -24,7 +24,9 @@ def clip_by_value(x, *, low, high):
     number("clip_by_value", low=low, high=high)
     if not any(isinstance(n, Tracer) for n in (low, high)) and not low <= high:
         raise ValueError(f"clip_by_value: low is {low} and high {high}; low must not be above high")
-    return jnp.clip(x, low, high), (x >= low) & (x <= high)
+    # jnp.clip would have the slope ½ at a bound, once differentiated again
+    y = jnp.where(x < low, low, jnp.where(x > high, high, x))
+    return y, (x >= low) & (x <= high)
 
 
 @clip_by_value.backward
@@ -48,8 +50,8 @@ def clip_by_norm(x, *, max_norm):
 
 
 @clip_by_norm.backward
-def _(residuals, dy, *, max_norm):
-    ((dx,),) = clip_by_global_norm.pullback(residuals, [dy], max_norm=max_norm)
+def _(residuals, dy):
+    ((dx,),) = clip_by_global_norm.pullback(residuals, [dy])
     return (dx,)
 
 
@@ -71,33 +73,39 @@ def clip_by_global_norm(tree, *, max_norm):
         raise ValueError("clip_by_global_norm: the tree holds no array; there must be at least one")
     for x in leaves:
         floating("clip_by_global_norm", tree=x)
-    lengths = [length(x, tuple(range(x.ndim))).reshape(()) for x in leaves]
-    dtype = jnp.result_type(max((n.dtype for n in lengths), key=lambda d: d.itemsize))
-    norm = length(jnp.stack([n.astype(dtype) for n in lengths]))[0]
-    return jax.tree.map(lambda x: _shorten(x, norm, max_norm).astype(x.dtype), tree), (tree, norm)
+    size, unit = _global_norm(leaves)
+    long = ~(size * unit <= max_norm)  # so NaN is not taken for short
+    size, unit = jnp.where(long, size, 1), jnp.where(long, unit, 1)
+    factor = jnp.where(long, max_norm / size, 1)
+
+    def shorten(x):
+        return (x.astype(size.dtype) * (1 / unit) * factor).astype(x.dtype)
+
+    return jax.tree.map(shorten, tree), (tree, long, size, unit, factor)
 
 
 @clip_by_global_norm.backward
-def _(residuals, dy, *, max_norm):
-    tree, norm = residuals
-    long = ~(norm <= max_norm)
-    size = jnp.where(long, norm, 1)  # not zero
+def _(residuals, dy):
+    tree, long, size, unit, factor = residuals
 
     def along(dy, x):
-        return (widen(dy) * (widen(x) / size.astype(widen(x).dtype))).sum().astype(norm.dtype)
+        return (dy.astype(size.dtype) * over(x.astype(size.dtype), size, unit)).sum()
 
     s = sum(jax.tree.leaves(jax.tree.map(along, dy, tree)))
+    shrink, share = 1 / unit, jnp.where(long, s / size, 0)
 
     def back(dy, x):
-        wide_x = widen(x)
-        radial = wide_x * (s / size).astype(wide_x.dtype)
-        return _shorten(jnp.where(long, widen(dy) - radial, widen(dy)), norm, max_norm)
+        radial = x.astype(size.dtype) * shrink * share
+        return (dy.astype(size.dtype) - radial) * shrink * factor
 
     return (jax.tree.map(back, dy, tree),)
 
 
-def _shorten(x, norm, max_norm):
-    """x times min(1, max_norm / norm), in float32 at least."""
-    long = ~(norm <= max_norm)  # so NaN is not taken for short
-    factor = jnp.where(long, max_norm / jnp.where(long, norm, 1), 1)
-    return widen(x) * factor.astype(widen(x).dtype)
+def _global_norm(leaves):
+    """√Σ x² over all entries of all leaves, as `length_in_units` has it."""
+    parts = zip(*(length_in_units(x, tuple(range(x.ndim))) for x in leaves), strict=True)
+    sizes, units = ([a.reshape(()) for a in part] for part in parts)
+    dtype = max((n.dtype for n in sizes), key=lambda d: d.itemsize)
+    sizes, units = (jnp.stack([a.astype(dtype) for a in part]) for part in (sizes, units))
+    unit = units.max()
+    return length(sizes * (units / unit))[0], unit

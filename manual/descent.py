@@ -5,10 +5,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from handgrad.manual.op import Op
 from handgrad.manual.optimizers.core import apply_updates
 from handgrad.manual.optimizers.gradient_descent import sgd
+from handgrad.manual.shapes import whole
 
 __all__ = [
     "Objective",
@@ -33,7 +36,11 @@ def descend(
     optimizer: a pair (init, update). params: a tree. data: arrays with a leading axis of samples.
     batches: integers (steps, batch size). Returns the parameters after the last step and the
     losses (steps,), each of its batch before the step.
+    Raises ValueError for a row that the data do not have, where it is known.
     """
+    params, data = jax.tree.map(jnp.asarray, (params, data))
+    if jax.tree.leaves(data):
+        batches = _rows("descend", batches, _samples(data))
 
     def step(carry, rows):
         params, state = carry
@@ -57,6 +64,7 @@ def batch_descent(
     Source: "The Math Behind Deep Learning" (ch. 14), 14.168; "Fundamentals of deep learning"
     (ch. 3), eqs. 3.10–3.12.
     """
+    epochs = whole("batch_descent", least=0, epochs=epochs)
     everything = jnp.arange(_samples(data))
     batches = jnp.broadcast_to(everything[None, :], (epochs, everything.size))
     return descend(loss, sgd(learning_rate), params, data, batches, **config)
@@ -113,13 +121,33 @@ def epochs_of_batches(samples: int, batch_size: int, epochs: int, *, key: Any) -
         raise ValueError(
             f"batch_size is {batch_size}; it must be between 1 and the number of samples, {samples}"
         )
+    epochs = whole("epochs_of_batches", least=0, epochs=epochs)
     each = samples // batch_size
     order = jax.vmap(lambda k: jax.random.permutation(k, samples))(jax.random.split(key, epochs))
     return order[:, : each * batch_size].reshape(epochs * each, batch_size)
 
 
+def _rows(name: str, batches: Any, samples: int) -> jax.Array:
+    """The indices, of samples that there are: for one beyond, JAX silently takes the last."""
+    known, batches = batches, jnp.asarray(batches)  # which inside of `jit` may be a tracer
+    if batches.ndim != 2 or not jnp.issubdtype(batches.dtype, jnp.integer):
+        raise ValueError(
+            f"{name}: batches are {batches.dtype} of shape {batches.shape}; they must be integers "
+            "(steps, batch size)"
+        )
+    if not isinstance(known, Tracer) and batches.size:
+        known = np.asarray(known)
+        least, most = known.min(), known.max()
+        if not 0 <= least <= most < samples:
+            raise ValueError(
+                f"{name}: batches has row {most if most >= samples else least}; the data have "
+                f"{samples} samples, and so it must be in [0, {samples})"
+            )
+    return batches
+
+
 def _samples(data: tuple) -> int:
-    sizes = {leaf.shape[0] for leaf in jax.tree.leaves(data)}
+    sizes = {size for leaf in jax.tree.leaves(data) for size in jnp.shape(leaf)[:1]}
     if len(sizes) != 1:
         raise ValueError(
             f"the data have {sorted(sizes)} samples; all arrays must have the same number, on "

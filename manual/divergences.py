@@ -9,6 +9,7 @@ from handgrad.manual.activations import softplus
 from handgrad.manual.losses import (
     beside_label,
     check_labels,
+    loud,
     softmax_cross_entropy_with_integer_labels,
 )
 from handgrad.manual.numerics import expm1, log_probabilities, normalise, widen
@@ -99,7 +100,8 @@ def label_smoothing_cross_entropy(logits, labels, *, smoothing=0.1):
     smoothing: ε in [0, 1]. Returns (*batch,).
     Backward: s̄ᵢ = L̄ (pᵢ − cᵢ), as pᵢ − ε/K, and −(1 − pᵢ) + ε − ε/K for the label, with
     1 − p as in softmax_cross_entropy. Integers have no cotangent.
-    A label outside [0, classes) gives NaN, in the loss and in the gradient of its row.
+    A label outside [0, classes) gives NaN, in the loss and in the gradient of its row, where L̄ is
+    not 0.
     Raises ValueError where the shapes do not fit or smoothing is outside [0, 1], TypeError for
     labels that are not integers.
     Source: Szegedy, Vanhoucke, Ioffe, Shlens, Wojna (2016), "Rethinking the Inception
@@ -108,7 +110,8 @@ def label_smoothing_cross_entropy(logits, labels, *, smoothing=0.1):
     within("label_smoothing_cross_entropy", 0, 1, smoothing=smoothing)
     check_labels("label_smoothing_cross_entropy", labels, logits=logits)
     hard, residuals = softmax_cross_entropy_with_integer_labels.forward(logits, labels)
-    even = -log_probabilities(logits, residuals[2]).mean(-1)
+    (_, _, normaliser, _), _ = residuals
+    even = -log_probabilities(logits, normaliser).mean(-1)
     even = jnp.where(smoothing == 0, 0, smoothing * even)  # a class with p = 0 has no share in it
     loss = (1 - smoothing) * widen(hard) + even
     return loss.astype(logits.dtype), residuals
@@ -116,10 +119,11 @@ def label_smoothing_cross_entropy(logits, labels, *, smoothing=0.1):
 
 @label_smoothing_cross_entropy.backward
 def _(residuals, dy, *, smoothing):
-    logits = residuals[0]
+    of_label, known = residuals
+    logits = of_label[0]
     share = smoothing / logits.shape[-1]
-    dlogits = widen(dy)[..., None] * (beside_label(*residuals, own=smoothing) - share)
-    return dlogits.astype(logits.dtype), None
+    dy = loud(widen(dy)[..., None], known)
+    return (dy * (beside_label(*of_label, own=smoothing) - share)).astype(logits.dtype), None
 
 
 @op
@@ -131,7 +135,8 @@ def focal_loss_with_logits(logits, labels, *, gamma=2.0, alpha=None):
     bfloat16 and float16 are computed in float32.
     Backward: z̄ = −L̄ αₜ (1 − pₜ)^γ (γ pₜ softplus(−z) + 1 − pₜ), of which no term is negative,
     and x̄ = ±z̄. (1 − pₜ)^γ is e^{−γ softplus(z)}, which keeps its digits as pₜ nears 1. Labels
-    have no cotangent.
+    have no cotangent. A traced label that is not 0 or 1 gives NaN, in the loss and, where L̄ is not
+    0, in the gradient.
     Raises ValueError where the shapes differ, labels that are known are not 0 or 1, gamma is
     negative or alpha outside [0, 1], TypeError for floating-point labels.
     Source: Lin, Goyal, Girshick, He, Dollár (2017), "Focal loss for dense object detection".
@@ -147,7 +152,7 @@ def focal_loss_with_logits(logits, labels, *, gamma=2.0, alpha=None):
         within(name, 0, 1, alpha=alpha)
     z, weight = _margin(logits, labels, alpha)
     loss = weight * jnp.exp(-gamma * softplus.forward(z)[0]) * softplus.forward(-z)[0]
-    return loss.astype(logits.dtype), (logits, labels)
+    return jnp.where(_known(labels), loss, jnp.nan).astype(logits.dtype), (logits, labels)
 
 
 @focal_loss_with_logits.backward
@@ -156,8 +161,13 @@ def _(residuals, dy, *, gamma, alpha):
     z, weight = _margin(logits, labels, alpha)
     focus = weight * jnp.exp(-gamma * softplus.forward(z)[0])
     slope = gamma * lax.logistic(z) * softplus.forward(-z)[0] + lax.logistic(-z)
-    dz = -widen(dy) * focus * slope
+    dz = -loud(widen(dy), _known(labels)) * focus * slope
     return jnp.where(labels.astype(bool), dz, -dz), None
+
+
+def _known(labels):
+    """0 or 1, as one that is false or true."""
+    return labels.astype(bool).astype(labels.dtype) == labels
 
 
 def _margin(logits, labels, alpha):

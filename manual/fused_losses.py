@@ -1,9 +1,12 @@
 """The last layer of a language model and its loss in one, so that its logits are never stored."""
 
+import math
+
 import jax.numpy as jnp
 from jax import lax
 
-from handgrad.manual.numerics import wide, widen
+from handgrad.manual.mesh import spread
+from handgrad.manual.numerics import as_index, wide, widen
 from handgrad.manual.op import op
 from handgrad.manual.shapes import whole
 
@@ -13,13 +16,17 @@ _COLUMNS = 1024  # of the logits, that their products with x and w fit into a co
 
 
 @op
-def linear_softmax_cross_entropy(x, w, b, labels, *, reduction="mean", block=256):
+def linear_softmax_cross_entropy(
+    x, w, b, labels, *, reduction="mean", block=256, ignore_index=None
+):
     r"""L = Σₙ lₙ / N,  lₙ = −ln p_c with p = softmax(s), s = xₙ w + b and c the label of row n.
 
     x: (*batch, in), of N rows. w: (in, classes). b: (classes,), or None for no bias.
     labels: (*batch,), integers in [0, classes). Returns a scalar. reduction: "mean", or "sum" for
     L = Σₙ lₙ. block: at most so many rows are worked on at a time, and their (block, classes)
-    logits are all that ever exists of them.
+    logits are all that ever exists of them. ignore_index: a label, such as −100, whose rows have
+    no loss and no gradient, and are not counted in N; None for no such label. With every row
+    ignored the mean is NaN, as PyTorch's is, and its gradient 0.
     Backward, with s̄ᵢ = L̄ (pᵢ − δ_ic) / N:
         x̄ = s̄ wᵀ,   w̄ = Σ xᵀ s̄,   b̄ = Σ s̄
     L̄ is one number, by which all of it can be multiplied in the end: the forward makes the rest
@@ -30,11 +37,11 @@ def linear_softmax_cross_entropy(x, w, b, labels, *, reduction="mean", block=256
     float16 and bfloat16 are computed in float32. A label outside [0, classes) makes the loss and
     the gradients that it reaches NaN.
     Raises ValueError where the shapes do not fit or the reduction is unknown, TypeError for labels
-    that are not integers.
+    that are not integers; both for an ignore_index that is no number of their kind.
     Source: Hsu et al., "Liger kernel: efficient Triton kernels for LLM training" (2024), section
     3.2; Wijmans et al., "Cut your losses in large-vocabulary language models" (2024).
     """
-    _check(x, w, b, labels, reduction, block)
+    _check(x, w, b, labels, reduction, block, ignore_index)
     size, classes = labels.size, w.shape[1]
     rows = _blocks(x.reshape(size, x.shape[-1]), block)
     wide_w, wide_b = widen(w), jnp.zeros(classes, wide(x.dtype)) if b is None else widen(b)
@@ -71,15 +78,19 @@ def linear_softmax_cross_entropy(x, w, b, labels, *, reduction="mean", block=256
                 dx + ds @ _columns(wide_w, start, width).T,
             )
 
-        dw, db, dx = lax.fori_loop(0, parts, some, (*gradient, jnp.zeros(x.shape, s.dtype)))
+        state = *gradient, spread(jnp.zeros(x.shape, s.dtype), s)
+        dw, db, dx = lax.fori_loop(0, parts, some, state)
         return (dw, db), (jnp.where(c < 0, 0, loss), scale * dx)
 
-    start = jnp.zeros_like(wide_w), jnp.zeros_like(wide_b)
-    blocks = rows, jnp.swapaxes(rows, 1, 2), _classes(labels, block, classes)
+    start = spread((jnp.zeros_like(wide_w), jnp.zeros_like(wide_b)), x, labels)
+    blocks = rows, jnp.swapaxes(rows, 1, 2), _classes(labels, block, classes, ignore_index)
     (dw, db), (loss, dx) = lax.scan(one, start, blocks)
     loss, share = loss.sum(), 1.0
-    if reduction == "mean":
+    if reduction == "mean" and ignore_index is None:
         loss, share = loss / size, 1 / max(size, 1)
+    elif reduction == "mean":
+        kept = (blocks[2] >= 0).sum(dtype=loss.dtype)
+        loss, share = loss / kept, 1 / jnp.maximum(kept, 1)
     dx = dx.reshape(dx.shape[0] * dx.shape[1], dx.shape[2])[:size].reshape(x.shape)
     return loss.astype(x.dtype), (dx, dw, None if b is None else db, share)
 
@@ -109,13 +120,18 @@ def _blocks(rows, block, fill=0):
     return rows.reshape(len(rows) // block, block, rows.shape[1])
 
 
-def _classes(labels, block, beyond):
-    """(blocks, block, 1), with −1 for a row of padding, and `beyond` for a negative label."""
-    labels = labels.reshape(-1, 1).astype(jnp.int32)
-    return _blocks(jnp.where(labels < 0, beyond, labels), block, fill=-1)
+def _classes(labels, block, beyond, ignore_index):
+    """(blocks, block, 1), −1 for a row of padding or ignored, `beyond` for a negative label."""
+    labels = as_index(labels.reshape(-1, 1))
+    index = jnp.where(labels < 0, beyond, labels)
+    if labels.dtype != jnp.int32:  # of these, 2³² + 1 would come out as 1
+        index = jnp.minimum(index, beyond).astype(jnp.int32)
+    if ignore_index is not None:
+        index = jnp.where(labels == labels.dtype.type(ignore_index), -1, index)
+    return _blocks(index, block, fill=-1)
 
 
-def _check(x, w, b, labels, reduction, block):
+def _check(x, w, b, labels, reduction, block, ignore_index):
     name = "linear_softmax_cross_entropy"
     if jnp.ndim(x) < 1 or jnp.ndim(w) != 2 or x.shape[-1] != w.shape[0] or not w.shape[1]:
         raise ValueError(
@@ -134,3 +150,16 @@ def _check(x, w, b, labels, reduction, block):
     if reduction not in ("mean", "sum"):
         raise ValueError(f"{name}: reduction is {reduction!r}; it must be one of: mean, sum")
     whole(name, block=block)
+    check_ignored(name, ignore_index, labels)
+
+
+def check_ignored(name, ignore_index, labels):
+    """A label that is ignored is a number that labels can hold."""
+    if ignore_index is None:
+        return
+    ignored, held = whole(name, least=-math.inf, ignore_index=ignore_index), jnp.iinfo(labels.dtype)
+    if not held.min <= ignored <= held.max:
+        raise ValueError(
+            f"{name}: ignore_index is {ignored}, and labels are {labels.dtype}; it must be one of "
+            f"their numbers, {held.min} to {held.max}"
+        )

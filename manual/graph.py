@@ -16,8 +16,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from handgrad.manual.op import Op
+from handgrad.manual.shapes import number
 
 __all__ = [
     "Node",
@@ -189,7 +191,14 @@ def divide(a, b):
 @_kind
 def power(a, *, n):
     """aⁿ with a number n: (fⁿ)′ = n fⁿ⁻¹ f′, and n = −1 is (1/f)′ = −f′/f²."""
-    return a**n, lambda dy: (dy * n * a ** (n - 1),)
+    number("power", n=n)
+
+    def rule(dy):
+        if not isinstance(n, Tracer) and n == 0:  # a constant, where a is 0 too
+            return (jnp.zeros_like(dy),)
+        return (dy * n * a ** (n - 1),)
+
+    return a**n, rule
 
 
 @_kind
@@ -221,8 +230,13 @@ def maximum(a, b):
 
 @_kind
 def matmul(a, b):
-    """A B for matrices: Ā = Ȳ Bᵀ, B̄ = Aᵀ Ȳ."""
-    return a @ b, lambda dy: (dy @ b.T, a.T @ dy)
+    """A B for matrices, or stacks of them: Ā = Ȳ Bᵀ, B̄ = Aᵀ Ȳ."""
+    if min(a.ndim, b.ndim) < 2 or a.shape[-1] != b.shape[-2]:
+        raise ValueError(
+            f"matmul: a has shape {a.shape} and b {b.shape}; they must be (*batch, n, m) and "
+            "(*batch, m, k): reshape a vector to a matrix of one row or column"
+        )
+    return a @ b, lambda dy: (dy @ b.mT, a.mT @ dy)
 
 
 @_kind

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from handgrad.manual.optimizers.core import check_decay, check_not_negative, one_minus_power
+from handgrad.manual.shapes import whole
 
 __all__ = [
     "adam_hypergradient_forward",
@@ -31,6 +32,7 @@ def sgd_hypergradient_forward(objective: Any, params: Any, learning_rate: Any, *
     Source: Franceschi et al. (2017), "Forward and reverse gradient-based hyperparameter
     optimization".
     """
+    steps = whole("sgd_hypergradient_forward", least=0, steps=steps)
     gradient, hvp, w = _flat(objective, params)
 
     def step(carry, _):
@@ -51,6 +53,7 @@ def sgd_hypergradient_reverse(objective: Any, params: Any, learning_rate: Any, *
     Source: Maclaurin, Duvenaud and Adams (2015), "Gradient-based hyperparameter optimization
     through reversible learning", algorithm 2.
     """
+    steps = whole("sgd_hypergradient_reverse", least=0, steps=steps)
     gradient, hvp, w = _flat(objective, params)
 
     def forward(w, _):
@@ -90,6 +93,7 @@ def adam_hypergradient_forward(
     """
     check_decay(b1=b1, b2=b2)
     check_not_negative(eps=eps)
+    steps = whole("adam_hypergradient_forward", least=0, steps=steps)
     gradient, hvp, w = _flat(objective, params)
 
     def step(carry, t):
@@ -135,6 +139,7 @@ def adam_hypergradient_reverse(
     """
     check_decay(b1=b1, b2=b2)
     check_not_negative(eps=eps)
+    steps = whole("adam_hypergradient_reverse", least=0, steps=steps)
     gradient, hvp, w = _flat(objective, params)
 
     def forward(carry, t):

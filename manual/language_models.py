@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from handgrad.manual.embedding import embedding
-from handgrad.manual.fused_losses import linear_softmax_cross_entropy
+from handgrad.manual.fused_losses import check_ignored, linear_softmax_cross_entropy
 from handgrad.manual.op import op
 from handgrad.manual.sequences import stacked
 from handgrad.manual.shapes import inside
@@ -14,14 +14,15 @@ __all__ = ["check_tokens", "recurrent_lm_loss"]
 
 
 @op
-def recurrent_lm_loss(params, states, tokens, targets, *, cell="lstm"):
+def recurrent_lm_loss(params, states, tokens, targets, *, cell="lstm", ignore_index=None):
     r"""J = mean over all places of −ln p(target | the tokens so far), of layers of recurrent cells.
 
     params: a dictionary of table (characters, features), layers, a list of weights as `stacked`
     takes them, and w (hidden, characters) and b (characters,), or None, of the last layer.
     states: what each layer starts from, a list as `stacked` takes it. tokens, targets:
     (batch, time), integers in [0, characters); targets are usually the tokens one place later.
-    cell: "lstm", "tanh" or another of `recurrence`. Returns a scalar.
+    cell: "lstm", "tanh" or another of `recurrence`. ignore_index: as `linear_softmax_cross_entropy`
+    has it, a target, such as −100, whose places do not count in the mean. Returns a scalar.
     `recurrent_lm_loss.value_and_gradient(params, states, tokens, targets)` gives the loss and all
     gradients, by hand, in one call.
     Backward: that of the loss with the last layer, of the recurrent layers, last to first and back
@@ -33,7 +34,7 @@ def recurrent_lm_loss(params, states, tokens, targets, *, cell="lstm"):
     """
     table, layers, w, b = parts("recurrent_lm_loss: params", params, "table", "layers", "w", "b")
     name = "recurrent_lm_loss"
-    check_tokens(name, table, tokens, targets)
+    check_tokens(name, table, tokens, targets, ignore_index)
     listed(f"{name}: states", states, "states that layers start from", least=1)
     listed(f"{name}: layers", layers, "weights of layers", least=1)
     characters, beside = len(table), f"a table of shape {table.shape}"
@@ -42,7 +43,9 @@ def recurrent_lm_loss(params, states, tokens, targets, *, cell="lstm"):
     x, kept_table = embedding.forward(tokens, table)  # (batch, time, features)
     with inside(name):
         (h, _), kept_layers = stacked.forward(x, states, layers, cell=cell)
-    loss, kept_loss = linear_softmax_cross_entropy.forward(h, w, b, targets)
+    loss, kept_loss = linear_softmax_cross_entropy.forward(
+        h, w, b, targets, ignore_index=ignore_index
+    )
     return loss, (kept_table, kept_layers, kept_loss, states)
 
 
@@ -56,7 +59,9 @@ def _(residuals, dy, *, cell):
     return {"table": dtable, "layers": dlayers, "w": dw, "b": db}, dstates, None, None
 
 
-def check_tokens(name: str, table: jax.Array, tokens: jax.Array, targets: jax.Array) -> None:
+def check_tokens(
+    name: str, table: jax.Array, tokens: jax.Array, targets: jax.Array, ignore_index: int | None
+) -> None:
     for argument, given in (("tokens", tokens), ("targets", targets)):
         if not hasattr(given, "dtype"):
             raise TypeError(f"{name}: {argument} {found(given)}, and must be an array of integers")
@@ -68,3 +73,4 @@ def check_tokens(name: str, table: jax.Array, tokens: jax.Array, targets: jax.Ar
             "must be (batch, time) with at least one step of time"
         )
     matrix(name, "table", table)
+    check_ignored(name, ignore_index, targets)

@@ -4,11 +4,15 @@ A loss of several outputs is one number a sample, l⁽ⁿ⁾, summed over the la
 cross entropy is one number an output. Add them up for the total J = Σₙ l⁽ⁿ⁾, or take their mean,
 outside: a mask, weights and either convention then need no option here. Only
 `total_squared_error` and `mse` return a scalar, since it is what their names say.
+
+A label that is no class has the loss NaN, to be left out by `where` (0 times NaN is NaN); a row
+whose loss is left out, or weighted by 0, has the gradient 0. So PyTorch's ignore_index=-100 is
+
+    softmax_cross_entropy_with_integer_labels(logits, labels).mean(where=labels != -100)
 """
 
 import jax.numpy as jnp
 from jax import lax
-from jax.scipy.special import xlog1py, xlogy
 
 from handgrad.manual.activations import softplus
 from handgrad.manual.numerics import (
@@ -131,7 +135,10 @@ def binary_cross_entropy(probabilities, labels):
     """
     same_shapes("binary_cross_entropy", probabilities=probabilities, labels=labels)
     p, c = widen(probabilities), widen(labels)
-    loss = -xlogy(c, p) - xlog1py(1 - c, -p)
+    # logarithms of 1, the slope by p with them, where the term is absent
+    log_p = jnp.log(jnp.where((c == 0) & ~(p > 0), 1, p))
+    log_not_p = jnp.log1p(-jnp.where((c == 1) & ~(p < 1), 0, p))
+    loss = -c * log_p - (1 - c) * log_not_p
     return loss.astype(probabilities.dtype), (probabilities, labels)
 
 
@@ -183,7 +190,8 @@ def categorical_cross_entropy(probabilities, labels):
     """
     same_shapes("categorical_cross_entropy", least=1, probabilities=probabilities, labels=labels)
     p, c = widen(probabilities), widen(labels)
-    return -xlogy(c, p).sum(-1).astype(probabilities.dtype), (probabilities, labels)
+    log_p = jnp.log(jnp.where((c == 0) & ~(p > 0), 1, p))  # of 1 where the term is absent
+    return -(c * log_p).sum(-1).astype(probabilities.dtype), (probabilities, labels)
 
 
 @categorical_cross_entropy.backward
@@ -247,30 +255,37 @@ def softmax_cross_entropy_with_integer_labels(logits, labels):
     logits: (*batch, classes). labels: (*batch,), integers in [0, classes). Returns (*batch,).
     Backward: s̄ᵢ = L̄ (pᵢ − δ_ic), with p_c − 1 as in `softmax_cross_entropy`. Integers have no
     cotangent.
-    A label outside [0, classes) gives NaN, in the loss and in the gradient of its row.
+    A label outside [0, classes) gives NaN, in the loss and in the gradient of its row; the
+    gradient of a row whose loss is not used, L̄ = 0, is 0 whatever its label.
     Raises ValueError where the shapes do not fit, TypeError for labels that are not integers.
     Source: "Fundamentals of deep learning" (ch. 3), eq. 3.9 and 3.15–3.18.
     """
     check_labels("softmax_cross_entropy_with_integer_labels", labels, logits=logits)
     peak, rest = normalise(logits)
     index = as_index(labels)[..., None]
-    valid = (index >= 0) & (index < logits.shape[-1])
-    rest = jnp.where(valid, rest, jnp.nan)  # makes the loss and the gradient NaN
+    known = (index >= 0) & (index < logits.shape[-1])
     picked = jnp.take_along_axis(logits, index, -1, mode="clip")  # (*batch, 1)
     log_p = log_probabilities(picked, (peak, rest))
-    return -log_p[..., 0].astype(logits.dtype), (logits, index, (peak, rest), log_p)
+    loss = jnp.where(known, -log_p, jnp.nan)[..., 0]
+    return loss.astype(logits.dtype), ((logits, index, (peak, rest), log_p), known)
 
 
 @softmax_cross_entropy_with_integer_labels.backward
 def _(residuals, dy):
-    dlogits = widen(dy)[..., None] * beside_label(*residuals)
-    return dlogits.astype(residuals[0].dtype), None
+    of_label, known = residuals
+    dlogits = loud(widen(dy)[..., None], known) * beside_label(*of_label)
+    return dlogits.astype(of_label[0].dtype), None
 
 
 def beside_label(logits, index, normaliser, log_p, own=0.0):
     """pᵢ − δ_ic + own δ_ic, with p_c − 1 out of ln p_c."""
     chosen = lax.broadcasted_iota(index.dtype, logits.shape, logits.ndim - 1) == index
     return jnp.where(chosen, expm1(log_p) + own, probabilities(logits, normaliser))
+
+
+def loud(dy, known):
+    """The cotangent of a loss, NaN where its label is no class; 0, of a loss not used, stays 0."""
+    return jnp.where(known | (dy == 0), dy, jnp.nan)
 
 
 def check_labels(name, labels, **of_classes):

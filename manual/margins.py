@@ -120,7 +120,8 @@ def triplet_margin(anchor, positive, negative, *, margin=1.0):
     Backward, where L > 0, with û = (a − p)/‖a − p‖ and v̂ = (a − n)/‖a − n‖:
         ā = L̄ (û − v̂),   p̄ = −L̄ û,   n̄ = L̄ v̂;   0 elsewhere, at the kink too
     A distance of zero has the derivative 0. Lengths neither overflow nor vanish: the differences
-    are scaled by their largest entry. float16 and bfloat16 are computed in float32.
+    are scaled by their largest entry. float16 and bfloat16 are computed in float32. PyTorch adds
+    1e-6 to each entry of the differences, and so its losses differ in about that.
     Raises ValueError where the shapes differ.
     Source: Balntas, Riba, Ponsa, Mikolajczyk (2016), "Learning local feature descriptors with
     triplets and shallow convolutional neural networks".

@@ -8,7 +8,7 @@ import math
 
 import jax.numpy as jnp
 
-from handgrad.manual.numerics import length, over, widen
+from handgrad.manual.numerics import length_in_units, over, widen
 from handgrad.manual.op import op
 from handgrad.manual.shapes import per_feature, positive, whole, within
 
@@ -31,7 +31,7 @@ def batch_norm(x, gamma, beta, *, eps=1e-5):
     x: (*batch, features). gamma, beta: (features,). eps: ε, a positive number.
     Returns (y, μ, v): (*batch, features) and twice (features,), the statistics of this batch with
     v divided by its size n. Running statistics for `batch_norm_inference` are their moving
-    average, m ← ρ m + (1 − ρ) μ.
+    average, m ← ρ m + (1 − ρ) μ; PyTorch's running variance is that of v n / (n − 1) instead.
     Backward, with g = ȳ ∘ γ and ⟨·⟩ the mean over the batch:
         x̄ = (g − ⟨g⟩ − x̂ ⟨g x̂⟩) / σ  + μ̄ / n + v̄ · 2 (x − μ) / n,   γ̄ = Σ ȳ x̂,   β̄ = Σ ȳ
     where ⟨g⟩ comes through the mean and x̂ ⟨g x̂⟩ through the variance. float16 and bfloat16 are
@@ -267,17 +267,17 @@ def weight_norm(v, g):
     Source: Salimans, Kingma (2016), "Weight normalization".
     """
     per_feature("weight_norm", v, least=2, array="v", form="(*in, out)", g=g)
-    size = length(v, tuple(range(v.ndim - 1)))  # (1…, out)
-    return (_along(widen(g), v) * over(v, size)).astype(v.dtype), (v, g, size)
+    size = length_in_units(v, tuple(range(v.ndim - 1)))  # twice (1…, out)
+    return (_along(widen(g), v) * over(v, *size)).astype(v.dtype), (v, g, size)
 
 
 @weight_norm.backward
 def _(residuals, dw):
     v, g, size = residuals
-    dw, direction = widen(dw), over(v, size)
+    dw, direction = widen(dw), over(v, *size)
     inputs = tuple(range(dw.ndim - 1))
     dg = (dw * direction).sum(inputs, keepdims=True)
-    return over(_along(widen(g), dw) * (dw - direction * dg), size), dg.reshape(g.shape)
+    return over(_along(widen(g), dw) * (dw - direction * dg), *size), dg.reshape(g.shape)
 
 
 @op
@@ -296,17 +296,18 @@ def l2_normalize(x, *, axis=-1, eps=1e-12):
     if not -jnp.ndim(x) <= axis < jnp.ndim(x):
         raise ValueError(f"l2_normalize: x has shape {jnp.shape(x)} and no axis {axis}")
     within("l2_normalize", 0, eps=eps)
-    size = length(x, axis)
-    return over(x, jnp.maximum(size, eps)).astype(x.dtype), (x, size)
+    size, unit = length_in_units(x, axis)
+    short = size * unit <= eps  # jnp.maximum would have the slope ½ where they are equal
+    divisor = jnp.where(short, eps, size), jnp.where(short, 1, unit)
+    return over(x, *divisor).astype(x.dtype), (x, divisor, short)
 
 
 @l2_normalize.backward
-def _(residuals, dy, *, axis, eps):
-    x, size = residuals
-    dy, divisor = widen(dy), jnp.maximum(size, eps)
-    y = over(x, divisor)
-    along = jnp.where(size > eps, (dy * y).sum(axis, keepdims=True), 0)
-    return (over(dy - y * along, divisor),)
+def _(residuals, dy, *, axis):
+    x, divisor, short = residuals
+    dy, y = widen(dy), over(x, *divisor)
+    along = jnp.where(short, 0, (dy * y).sum(axis, keepdims=True))
+    return (over(dy - y * along, *divisor),)
 
 
 def _along(v, x):

@@ -16,7 +16,9 @@ __all__ = [
     "as_index",
     "expm1",
     "length",
+    "length_in_units",
     "log_probabilities",
+    "magnitude",
     "normalise",
     "outer",
     "over",
@@ -95,12 +97,19 @@ def expm1(v: jax.Array) -> jax.Array:
     XLA's own on the CPU is off by up to 5 ulp, this by 2, and takes longer.
     """
     x = widen(v)
-    small = jnp.clip(x, -0.5, 0.5)
+    large = jnp.abs(x) > 0.5
+    small = jnp.where(large, 0, x)  # jnp.clip would halve the slope at ½
     terms = 8 if x.dtype.itemsize == 4 else 14  # the next is below half an ulp
     series = jnp.full_like(small, 1 / math.factorial(terms))
     for k in range(terms - 1, 0, -1):
         series = series * small + 1 / math.factorial(k)
-    return jnp.where(small == x, small * series, jnp.exp(x) - 1).astype(v.dtype)
+    return jnp.where(large, jnp.exp(x) - 1, small * series).astype(v.dtype)
+
+
+def magnitude(x: jax.Array) -> jax.Array:
+    """|x|, of which JAX takes the slope at 0 to be 1: here it is 0, as that of sign x."""
+    size = jnp.abs(x)
+    return jnp.where(x == 0, lax.stop_gradient(size), size)  # XLA makes of it |x|, as it was
 
 
 def sigmoid_and_slope(x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -120,24 +129,47 @@ def length(x: jax.Array, axis: int | tuple[int, ...] = -1) -> jax.Array:
 
     Where a sum of squares may overflow or vanish in float32, the squares are those of x over a
     power of two near its largest entry, which is exact: a vector of 1e-30 has its length. Zero has
-    the derivative 0.
+    the derivative 0. A length above the largest float is infinite; `length_in_units` holds it too.
+    """
+    size, unit = length_in_units(x, axis)
+    return size * unit
+
+
+def length_in_units(x: jax.Array, axis: int | tuple[int, ...] = -1) -> tuple[jax.Array, jax.Array]:
+    """‖x‖ as `length` has it, over a unit, and the unit: 1, or a large power of two for so long a
+    vector that 1 / ‖x‖, if not ‖x‖, is outside of the range of the dtype.
     """
     x = widen(x)
+    large = _large(x.dtype)
     squares = jnp.square(x).sum(axis, keepdims=True)
     fit = (squares > 1e-24) & (squares < 1e36)  # 1e-38 on, the least square, is lost beside 1e-24
 
     def scaled():
-        scale = _power_of_two_below(jnp.abs(x).max(axis, keepdims=True, initial=0))
+        power = _power_of_two_below(jnp.abs(x).max(axis, keepdims=True, initial=0))
+        unit = jnp.where(power < large, jnp.ones_like(power), large)
+        scale = jnp.minimum(power, large)  # its reciprocal is not subnormal
         squares = jnp.square(x / scale).sum(axis, keepdims=True)
-        return jnp.where(squares == 0, 0, scale * jnp.sqrt(jnp.where(squares == 0, 1, squares)))
+        root = jnp.where(squares == 0, 0, jnp.sqrt(jnp.where(squares == 0, 1, squares)))
+        return scale / unit * root, unit
 
-    size = jnp.sqrt(jnp.where(fit, squares, 1))
-    return jnp.where(fit, size, lax.cond(fit.all(), lambda: size, scaled))
+    plain = jnp.sqrt(jnp.where(fit, squares, 1)), jnp.ones_like(squares)
+    careful = lax.cond(fit.all(), lambda: plain, scaled)
+    return jax.tree.map(lambda a, b: jnp.where(fit, a, b), plain, careful)
 
 
-def over(x: jax.Array, size: jax.Array) -> jax.Array:
-    """x / size, and 0 where the size is 0: the direction of x, if that is its length."""
-    return widen(x) * (1 / jnp.where(size == 0, jnp.inf, size))  # one division a vector
+def over(x: jax.Array, size: jax.Array, unit: jax.Array | None = None) -> jax.Array:
+    """x / (size · unit), and 0 where the size is 0: the direction of x, if that is its length."""
+    if unit is None:
+        large = _large(size.dtype)
+        unit = jnp.where(size > large, large, jnp.ones_like(size))
+        size = size / unit
+    # one division a vector; two factors, since 1 / (size · unit) may be subnormal, which is zero
+    return widen(x) * (1 / unit) * (1 / jnp.where(size == 0, jnp.inf, size))
+
+
+def _large(dtype: jnp.dtype) -> float:
+    """A power of two so far below the largest number that sums of squares of the rest have room."""
+    return 2.0 ** (jnp.finfo(dtype).maxexp - 28)
 
 
 def _power_of_two_below(x: jax.Array) -> jax.Array:

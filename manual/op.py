@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from handgrad.manual.mesh import axes_of, fitted, spread
 from handgrad.manual.shapes import number
 
 P = ParamSpec("P")
@@ -90,8 +91,8 @@ class Op(Generic[P]):
 
         The gradient has its argument's tree, shapes and dtypes; `None` where there is none.
         """
-        bound = self.signature.bind(*args, **config)
-        bound.apply_defaults()
+        bound = self._bind(args, config)
+        self._check_options(bound.kwargs)
         primals = jax.tree.map(jnp.asarray, bound.args)
         y, residuals = self._run(primals, bound.kwargs)
         if jnp.shape(y) != ():
@@ -103,8 +104,7 @@ class Op(Generic[P]):
         return y, _Shapes.of(primals).fit(self, cotangents)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        bound = self.signature.bind(*args, **kwargs)
-        bound.apply_defaults()
+        bound = self._bind(args, kwargs)
         traced = {
             name: self._still(name, v) for name, v in bound.kwargs.items() if _holds_arrays(v)
         }
@@ -126,6 +126,15 @@ class Op(Generic[P]):
 
     def __repr__(self) -> str:
         return f"<op {self.__name__}{self.signature}>"
+
+    def _bind(self, args: tuple, kwargs: dict) -> inspect.BoundArguments:
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            takes = f"{self.__name__}{self.signature}"
+            raise TypeError(f"{self.__name__}: {error}; it takes {takes}") from None
+        bound.apply_defaults()
+        return bound
 
     def _primal(self, static: tuple, traced: dict, *args: Any) -> Any:
         return self._run(args, dict(static) | traced)[0]
@@ -159,6 +168,7 @@ class Op(Generic[P]):
     def _run(self, args: tuple, config: dict) -> tuple[Any, Any]:
         args = jax.tree.map(lambda a: jnp.asarray(a) if isinstance(a, int | float) else a, args)
         self._reject_complex_numbers(args)
+        args = spread(args, config)
         result: Any
         try:
             result = self.forward(*args, **config)  # pyright: ignore[reportCallIssue]
@@ -278,7 +288,7 @@ def _is_none(leaf: Any) -> bool:
 
 
 class _Shapes:
-    """The shapes and dtypes of the positional arguments: static, so no array is kept alive."""
+    """The shapes, dtypes and mesh axes of the positional arguments: static, so no array is kept."""
 
     def __init__(self, structures: tuple):
         self.structures = structures
@@ -294,7 +304,7 @@ class _Shapes:
         def describe(arg):
             leaves, tree = jax.tree.flatten(arg, is_leaf=_is_none)
             return tree, tuple(
-                None if leaf is None else (jnp.shape(leaf), jnp.result_type(leaf))
+                None if leaf is None else (jnp.shape(leaf), jnp.result_type(leaf), axes_of(leaf))
                 for leaf in leaves
             )
 
@@ -328,14 +338,14 @@ class _Shapes:
         leaves, got = jax.tree.flatten(cotangent, is_leaf=_is_none)
         if got != tree:
             raise TypeError(f"the cotangent of {where} is the tree {got}; it must be {tree}")
-        fitted = []
+        found = []
         for leaf, aval in zip(leaves, avals, strict=True):
             if aval is None:  # no array was given here, such as a bias left out
-                fitted.append(None)
+                found.append(None)
                 continue
-            shape, dtype = aval
+            shape, dtype, axes = aval
             if not _differentiable(aval):
-                fitted.append(np.zeros(shape, jax.dtypes.float0))
+                found.append(np.zeros(shape, jax.dtypes.float0))
                 continue
             if leaf is None:
                 raise TypeError(
@@ -346,8 +356,9 @@ class _Shapes:
                 raise ValueError(
                     f"the cotangent of {where} has shape {jnp.shape(leaf)}; it must be {shape}"
                 )
-            fitted.append(leaf if jnp.result_type(leaf) == dtype else jnp.asarray(leaf, dtype))
-        return jax.tree.unflatten(tree, fitted)
+            leaf = fitted(leaf, axes)  # the sum over a mesh before the rounding to a narrow dtype
+            found.append(leaf if jnp.result_type(leaf) == dtype else jnp.asarray(leaf, dtype))
+        return jax.tree.unflatten(tree, found)
 
 
 def _differentiable(aval: tuple | None) -> bool:

@@ -1,6 +1,8 @@
 """Activations of straight pieces. At a kink each has the slope that jax.nn gives it.
 
 A backward keeps what tells the pieces apart: a bit an element where the slopes are constants.
+The forward is written in pieces too: differentiated once more it has the same slopes, where
+jnp.clip and jnp.maximum have ½. NaN lies beyond no kink and stays what it is.
 """
 
 import jax.numpy as jnp
@@ -51,7 +53,7 @@ def relu6(x):
     Backward: x̄ = ȳ where 0 < x < 6, else 0; at both kinks 0, as in jax.nn.relu6.
     Source: Krizhevsky (2010), "Convolutional deep belief networks on CIFAR-10".
     """
-    return jnp.clip(x, 0, 6), (x > 0) & (x < 6)
+    return jnp.where(x <= 0, 0, jnp.where(x >= 6, 6, x)), (x > 0) & (x < 6)
 
 
 @relu6.backward
@@ -67,7 +69,7 @@ def hard_tanh(x):
     Backward: x̄ = ȳ where −1 ≤ x ≤ 1, else 0; at both kinks 1, as in jax.nn.hard_tanh.
     Source: Collobert (2004), "Large scale machine learning".
     """
-    return jnp.clip(x, -1, 1), (x >= -1) & (x <= 1)
+    return jnp.where(x < -1, -1, jnp.where(x > 1, 1, x)), (x >= -1) & (x <= 1)
 
 
 @hard_tanh.backward
@@ -84,7 +86,7 @@ def hard_sigmoid(x):
     Source: Courbariaux, Bengio, David (2015), "BinaryConnect"; with these slopes Howard et al.
     (2019), "Searching for MobileNetV3".
     """
-    return (jnp.clip(widen(x) + 3, 0, 6) / 6).astype(x.dtype), jnp.abs(x) < 3
+    return _gate(widen(x)).astype(x.dtype), jnp.abs(x) < 3
 
 
 @hard_sigmoid.backward
@@ -102,7 +104,7 @@ def hard_swish(x):
     Source: Howard et al. (2019), "Searching for MobileNetV3".
     """
     z = widen(x)
-    return (z * (jnp.clip(z + 3, 0, 6) / 6)).astype(x.dtype), x
+    return (z * _gate(z)).astype(x.dtype), x
 
 
 @hard_swish.backward
@@ -110,3 +112,8 @@ def _(x, dy):
     z = widen(x)
     slope = jnp.where(jnp.abs(z) < 3, (2 * z + 3) / 6, jnp.where(z > 0, 1, 0))
     return ((widen(dy) * slope).astype(x.dtype),)
+
+
+def _gate(z):
+    """min(max(z + 3, 0), 6) / 6."""
+    return jnp.where(z <= -3, 0, jnp.where(z >= 3, 6, z + 3)) / 6

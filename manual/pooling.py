@@ -51,11 +51,14 @@ def max_pool(x, *, window, stride=None, padding=0):
     Backward: x̄[n, q, c] = Σ ȳ[n, p, c] over the windows p whose largest entry stands at q; of
     equal ones the first in row-major order takes it all. Where it stands is kept, a byte for each
     output and axis, and x is not.
-    Raises ValueError where the shapes and options do not fit.
+    A NaN counts as the largest, and the last of several takes it all, as in PyTorch.
+    Raises ValueError where the shapes and options do not fit, TypeError for integers.
     Source: Zhou, Chellappa (1988), "Computation of optical flow using a neural network";
     Boureau, Ponce, LeCun (2010), "A theoretical analysis of feature pooling".
     """
     axes = _axes("max_pool", x, window, stride, padding)
+    if not jnp.issubdtype(x.dtype, jnp.floating):  # outside stands −∞, which no integer is
+        raise TypeError(f"max_pool: x is {x.dtype}; it must be of floating-point numbers")
     shape, places = x[:0], []  # no entry of x, but its shape
     for axis in reversed(axes):
         x, place = _largest(x, axis)
@@ -131,13 +134,16 @@ def global_max_pool(x):
 
     x: (batch, *space, channels), at least one spatial axis. Returns (batch, channels).
     Backward: x̄[n, p, c] = ȳ[n, c] at the place of the largest, 0 elsewhere; of equal ones the
-    first in row-major order takes it all. That place is all that is kept.
+    first in row-major order takes it all, and so does the first NaN. That place is all that is
+    kept.
     Raises ValueError where there is no place.
     Source: Oquab, Bottou, Laptev, Sivic (2015), "Is object localization for free?".
     """
     places = _places("global_max_pool", x)
     flat = x.reshape(x.shape[0], places, x.shape[-1])
-    y = flat.max(1, keepdims=True)
+    # flat.max, of which JAX shares the derivative among equal ones; here the first has it
+    window = (1, places, 1)
+    y = lax.reduce_window(flat, -jnp.inf, lax.max, window, (1, 1, 1), "VALID")
     at = lax.broadcasted_iota(jnp.int32, flat.shape, 1)
     # the first of the largest, or of nan; XLA makes an argmax on a single thread of the CPU
     place = jnp.where((flat == y) | jnp.isnan(flat), at, places).min(1, keepdims=True)
@@ -217,8 +223,10 @@ def _largest(x, axis):
         p = lax.broadcasted_iota(jnp.int32, largest.shape, axis.axis)
         place = jnp.maximum(axis.low - axis.stride * p, 0).astype(place.dtype)
     for k, other in enumerate(others, 1):
-        place = jnp.where(other > largest, jnp.array(k, place.dtype), place)
-        largest = jnp.maximum(largest, other)
+        larger = (other > largest) | jnp.isnan(other)
+        place = jnp.where(larger, jnp.array(k, place.dtype), place)
+        # jnp.maximum, differentiated again, would share the slope among equal ones
+        largest = jnp.where(larger, other, largest)
     return largest, place
 
 

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from handgrad.manual.numerics import widen
+from handgrad.manual.numerics import magnitude, widen
 from handgrad.manual.op import op
 from handgrad.manual.shapes import within
 
@@ -31,7 +31,7 @@ def l1_penalty(w, *, strength=1.0):
     w: any shape. Returns a scalar. Backward: w̄ = ȳ λ sign w; at the kink, 0 by convention.
     Source: "Backpropagation and optimisers" (blog, AI & the art of programming), section 5.2.
     """
-    return (strength * jnp.abs(widen(w)).sum()).astype(w.dtype), w
+    return (strength * magnitude(widen(w)).sum()).astype(w.dtype), w
 
 
 @l1_penalty.backward
@@ -48,7 +48,7 @@ def elastic_net(w, *, l1=1.0, l2=1.0):
     and Hastie (2005).
     """
     wide = widen(w)
-    return (l1 * jnp.abs(wide).sum() + l2 * jnp.square(wide).sum()).astype(w.dtype), w
+    return (l1 * magnitude(wide).sum() + l2 * jnp.square(wide).sum()).astype(w.dtype), w
 
 
 @elastic_net.backward

@@ -43,9 +43,10 @@ def _half_squared_error(y, t, ry):
 
 
 def _softmax_cross_entropy(s, c, rs):
-    """−Σ cᵢ ln softmax(s)ᵢ with Σ c = 1: s̄ = p − c, R{s̄} = p ∘ (R{s} − Σ pₖ R{sₖ})."""
+    """−Σ cᵢ ln softmax(s)ᵢ: s̄ = C p − c with C = Σ c, R{s̄} = C p ∘ (R{s} − Σ pₖ R{sₖ})."""
     p = jax.nn.softmax(s)
-    return p - c, p * (rs - (p * rs).sum(-1, keepdims=True))
+    scaled = c.sum(-1, keepdims=True) * p
+    return scaled - c, scaled * (rs - (p * rs).sum(-1, keepdims=True))
 
 
 LOSSES = {
@@ -80,6 +81,8 @@ def mlp_hessian_vector_product(
             raise ValueError(f"{name} is {value!r}; it must be one of: {', '.join(ACTIVATIONS)}")
     if loss not in LOSSES:
         raise ValueError(f"loss is {loss!r}; it must be one of: {', '.join(LOSSES)}")
+    x, targets = jnp.asarray(x), jnp.asarray(targets)
+    _check(params, direction, x, targets)
     names = [activation] * (len(params) - 1) + [output_activation]
     y, ry = x, jnp.zeros_like(x)
     kept = []
@@ -99,6 +102,41 @@ def mlp_hessian_vector_product(
         result.append((ry.T @ nu + y.T @ rnu, rnu.sum(0)))
         dy, rdy = nu @ w.T, rnu @ w.T + nu @ vw.T
     return result[::-1]
+
+
+def _check(params, direction, x, targets):
+    """Raise a ValueError for what would not fit, or would be broadcast."""
+    name = "mlp_hessian_vector_product"
+    if x.ndim != 2:
+        raise ValueError(f"{name}: x has shape {x.shape}; it must be (batch, in)")
+    if not params or len(params) != len(direction):
+        raise ValueError(
+            f"{name}: params has {len(params)} layers and direction {len(direction)}; they must "
+            "have the same number, one or more"
+        )
+    width = x.shape[1]
+    for i, (layer, along) in enumerate(zip(params, direction, strict=True)):
+        for what, (w, b) in {"params": layer, "direction": along}.items():
+            here = f"{name}: {what}[{i}]"
+            if w is None or b is None:
+                missing = "w" if w is None else "b"
+                raise ValueError(f"{here} has None for its {missing}; give an array, zeros perhaps")
+            if jnp.ndim(w) != 2 or w.shape[0] != width or jnp.shape(b) != w.shape[1:]:
+                raise ValueError(
+                    f"{here} has w of shape {jnp.shape(w)} and b {jnp.shape(b)}; they must be "
+                    f"({width}, out) and (out,)"
+                )
+        if along[0].shape != layer[0].shape:
+            raise ValueError(
+                f"{name}: direction[{i}] has w of shape {along[0].shape}; it must have that of "
+                f"params[{i}], {layer[0].shape}"
+            )
+        width = layer[0].shape[1]
+    if targets.shape != (len(x), width):
+        raise ValueError(
+            f"{name}: targets have shape {targets.shape}; they must be (batch, out), here "
+            f"{(len(x), width)}"
+        )
 
 
 def mlp_hessian(params: Sequence[tuple], x: jax.Array, targets: jax.Array, **config) -> jax.Array:

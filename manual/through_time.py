@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from handgrad.manual.cells import Cell, ahead, behind, joined, to_x
+from handgrad.manual.mesh import spread
 from handgrad.manual.numerics import wide
 
 __all__ = ["backward", "carried", "check", "forward"]
@@ -75,7 +76,7 @@ def forward(cell: Cell, x, state, weights, alive=None, cuts=None, reverse=False)
         return (after, tuple(put)), kept
 
     states = tuple(jnp.zeros((*x.shape[:2], s.shape[1]), s.dtype) for s in state)
-    start = tuple(s.T for s in state), states
+    start = spread((tuple(s.T for s in state), states), x, weights)
     (end, states), kept = lax.scan(step, start, jnp.arange(x.shape[1]), reverse=reverse)
     return states, tuple(s.T for s in end), (x, state, weights, states, kept)
 
@@ -130,7 +131,8 @@ def backward(cell: Cell, residuals, dstates, dend, alive=None, cuts=None, revers
 
     parts = [whole, lambda carried: block(carried, blocks * size, rest)][: 1 + bool(rest)]
     dmaps = jax.tree.map(jnp.zeros_like, joined(maps))
-    carried = tuple(d.T for d in dend), jnp.zeros_like(x), dmaps
+    start = tuple(d.T for d in dend), jnp.zeros_like(x), dmaps
+    carried = spread(start, residuals, dstates)
     for part in parts if reverse else parts[::-1]:
         carried = part(carried)
     dstate, dx, dmaps = carried

@@ -109,13 +109,15 @@ def _(residuals, dy):
 
 
 @op
-def gpt_loss(params, tokens, targets, *, heads):
+def gpt_loss(params, tokens, targets, *, heads, ignore_index=None):
     r"""J = mean of −ln p(target | the tokens so far), by blocks of GPT-2 and tied weights.
 
     params: a dictionary of table (tokens, model), positions (longest time, model), blocks, a list
     of what `gpt_block` takes, and norm, (γ, β) of the last layer_norm. The table is used twice: for
     the tokens that come in, and, transposed, for the logits of those that come out.
-    tokens, targets: (batch, time), integers. heads: of every block. Returns a scalar.
+    tokens, targets: (batch, time), integers. heads: of every block. ignore_index: as
+    `linear_softmax_cross_entropy` has it, a target, such as −100, whose places do not count in the
+    mean. Returns a scalar.
     `gpt_loss.value_and_gradient(params, tokens, targets, heads=...)` gives the loss and all
     gradients, by hand, in one call.
     Backward: through the loss, the norm and the blocks, last to first; the table has the cotangent
@@ -126,7 +128,7 @@ def gpt_loss(params, tokens, targets, *, heads):
     language models" (2017), for the tied weights.
     """
     table, positions, blocks, norm = parts("gpt_loss: params", params, *GPT_MODEL)
-    check_tokens("gpt_loss", table, tokens, targets)
+    check_tokens("gpt_loss", table, tokens, targets, ignore_index)
     time, model = tokens.shape[1], table.shape[1:]
     if positions.ndim != 2 or positions.shape[0] < time or positions.shape[1:] != model:
         raise ValueError(
@@ -140,7 +142,9 @@ def gpt_loss(params, tokens, targets, *, heads):
     x = x + jnp.broadcast_to(positions[:time], x.shape)
     x, kept_blocks = _through("gpt_loss", gpt_block, blocks, x, heads)
     x, kept_norm = layer_norm.forward(x, *norm)
-    loss, kept_loss = linear_softmax_cross_entropy.forward(x, table.T, None, targets)
+    loss, kept_loss = linear_softmax_cross_entropy.forward(
+        x, table.T, None, targets, ignore_index=ignore_index
+    )
     return loss, (kept_table, kept_blocks, kept_norm, kept_loss, positions)
 
 
@@ -159,12 +163,14 @@ def _(residuals, dy, *, heads):
 
 
 @op
-def llama_loss(params, tokens, targets, *, heads):
+def llama_loss(params, tokens, targets, *, heads, ignore_index=None):
     r"""J = mean of −ln p(target | the tokens so far), by blocks of Llama.
 
     params: a dictionary of table (tokens, model), blocks, a list of what `llama_block` takes, norm,
     the γ of the last rms_norm, and head, (model, tokens), for the logits.
-    tokens, targets: (batch, time), integers. heads: of every block. Returns a scalar.
+    tokens, targets: (batch, time), integers. heads: of every block. ignore_index: as
+    `linear_softmax_cross_entropy` has it, a target, such as −100, whose places do not count in the
+    mean. Returns a scalar.
     `llama_loss.value_and_gradient(params, tokens, targets, heads=...)` gives the loss and all
     gradients, by hand, in one call.
     Backward: through the loss with the head, the norm, the blocks, last to first, and the table.
@@ -173,13 +179,15 @@ def llama_loss(params, tokens, targets, *, heads):
     Source: Touvron et al., "Llama" and "Llama 2" (2023).
     """
     table, blocks, norm, head = parts("llama_loss: params", params, *LLAMA_MODEL)
-    check_tokens("llama_loss", table, tokens, targets)
+    check_tokens("llama_loss", table, tokens, targets, ignore_index)
     needed = {"norm": (norm, table.shape[1:]), "head": (head, table.shape[::-1])}
     fit("llama_loss", f"a table of shape {table.shape}", needed)
     x, kept_table = embedding.forward(tokens, table)
     x, kept_blocks = _through("llama_loss", llama_block, blocks, x, heads)
     x, kept_norm = rms_norm.forward(x, norm)
-    loss, kept_loss = linear_softmax_cross_entropy.forward(x, head, None, targets)
+    loss, kept_loss = linear_softmax_cross_entropy.forward(
+        x, head, None, targets, ignore_index=ignore_index
+    )
     return loss, (kept_table, kept_blocks, kept_norm, kept_loss)
 
 

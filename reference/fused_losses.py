@@ -6,10 +6,21 @@ import optax
 __all__ = ["linear_softmax_cross_entropy"]
 
 
-def linear_softmax_cross_entropy(x, w, b, labels, *, reduction="mean", block=256):
+def linear_softmax_cross_entropy(
+    x, w, b, labels, *, reduction="mean", block=256, ignore_index=None
+):
     """The size of the blocks is of no consequence."""
     logits = jnp.matmul(x, w)
     if b is not None:
         logits = logits + jnp.broadcast_to(b, logits.shape)
+    return cross_entropy(logits, labels, ignore_index, reduction)
+
+
+def cross_entropy(logits, labels, ignore_index, reduction="mean"):
+    """Of the rows that are not ignored, as if there were no others."""
+    counted = None
+    if ignore_index is not None:
+        counted = labels != ignore_index
+        labels = jnp.where(counted, labels, 0)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    return losses.mean() if reduction == "mean" else losses.sum()
+    return losses.mean(where=counted) if reduction == "mean" else losses.sum(where=counted)

@@ -2,10 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from handgrad.reference.attention import grouped_query_attention, multi_head_attention
 from handgrad.reference.embedding import rotary
+from handgrad.reference.fused_losses import cross_entropy
 from handgrad.reference.normalization import layer_norm, rms_norm
 
 __all__ = ["gpt_block", "gpt_loss", "llama_block", "llama_loss"]
@@ -36,20 +36,20 @@ def llama_block(params, x, *, heads):
     return x + (jax.nn.silu(n @ params["gate"]) * (n @ params["up"])) @ params["down"]
 
 
-def gpt_loss(params, tokens, targets, *, heads):
+def gpt_loss(params, tokens, targets, *, heads, ignore_index=None):
     """The table comes in and goes out."""
     x = jnp.take(params["table"], tokens, axis=0)
     x = x + params["positions"][None, : tokens.shape[1]]
     for block in params["blocks"]:
         x = gpt_block(block, x, heads=heads)
     logits = layer_norm(x, *params["norm"]) @ params["table"].T
-    return optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean()
+    return cross_entropy(logits, targets, ignore_index)
 
 
-def llama_loss(params, tokens, targets, *, heads):
+def llama_loss(params, tokens, targets, *, heads, ignore_index=None):
     """The mean cross entropy of the next token."""
     x = jnp.take(params["table"], tokens, axis=0)
     for block in params["blocks"]:
         x = llama_block(block, x, heads=heads)
     logits = rms_norm(x, params["norm"]) @ params["head"]
-    return optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean()
+    return cross_entropy(logits, targets, ignore_index)

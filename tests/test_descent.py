@@ -142,6 +142,49 @@ def test_bad_input():
         descent.batch_descent(mlp_loss, params, x, t[:7], learning_rate=0.1, epochs=1)
 
 
+def test_rows_that_the_data_do_not_have():
+    params, x, t = init_mlp((3, 2), key=jax.random.key(0)), jnp.ones((8, 3)), jnp.ones((8, 2))
+    for rows, row in (([[0, 8]], 8), ([[0, 1], [-1, 0]], -1)):
+        with pytest.raises(ValueError, match=f"descend: batches has row {row}; the data have 8 sa"):
+            descent.descend(mlp_loss, adam(0.1), params, (x, t), jnp.array(rows))
+    for rows in (jnp.zeros((2, 1)), jnp.zeros(2, int)):
+        with pytest.raises(ValueError, match=r"descend: batches are .* must be integers \(steps"):
+            descent.descend(mlp_loss, adam(0.1), params, (x, t), rows)
+
+    @jax.jit  # where the rows are computed they are believed, and where they are constants known
+    def descended(rows):
+        return descent.descend(mlp_loss, adam(0.1), params, (x, t), rows)[1]
+
+    assert descended(jnp.array([[0, 8]])).shape == (1,)
+    with pytest.raises(ValueError, match="batches has row 9"):
+        jax.jit(lambda: descended.__wrapped__(np.array([[9]])))()
+    with pytest.raises(ValueError, match="epochs is -1; it must be 0 or more"):
+        descent.batch_descent(mlp_loss, params, x, t, learning_rate=0.1, epochs=-1)
+
+
+def test_descent_on_arrays_of_numpy():
+    params = jax.tree.map(np.asarray, init_mlp((3, 2), key=jax.random.key(0)))
+    x, t = np.ones((8, 3), np.float32), np.ones((8, 2), np.float32)
+    rows = np.array([[0, 1], [2, 3]])
+    found = descent.descend(mlp_loss, adam(0.1), params, (x, t), rows)
+    given = jax.tree.map(jnp.asarray, (params, (x, t), rows))
+    close(found, descent.descend(mlp_loss, adam(0.1), *given), 0)
+    _, losses = descent.batch_descent(mlp_loss, params, x, t, learning_rate=0.01, epochs=2)
+    assert losses[1] < losses[0]
+
+
+@pytest.mark.parametrize("name", hypergradients.__all__)
+def test_a_number_of_steps_is_a_whole_number(name):
+    run = getattr(hypergradients, name)
+    bowl = descent.quadratic(jnp.ones(2)), jnp.ones(2), 0.1
+    with pytest.raises(TypeError, match=rf"{name}: steps is 1\.5; it must be a whole number"):
+        run(*bowl, steps=1.5)
+    with pytest.raises(ValueError, match=f"{name}: steps is -1; it must be 0 or more"):
+        run(*bowl, steps=-1)
+    value, gradient = run(*bowl, steps=0)
+    assert (float(value), float(gradient)) == (1, 0)
+
+
 # --- objectives and hyper-gradients ---------------------------------------------------------------
 
 

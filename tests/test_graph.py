@@ -1,5 +1,7 @@
 """The flow graph against autodiff: random graphs, every kind of node, nodes used many times."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -177,3 +179,38 @@ def test_a_network_in_the_graph_agrees_with_the_network_by_hand():
 def test_it_compiles():
     run = jax.jit(lambda x: gradients(graph.total(graph.tanh(n := Node(x)) * n), n)[0])
     assert run(numbers(3)).shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [((2, 3, 4), (2, 4, 5)), ((3, 4), (2, 4, 5)), ((2, 3, 4), (4, 5)), ((1, 3, 4), (2, 4, 1))],
+)
+def test_stacks_of_matrices(a, b):
+    a, b = numbers(*a), numbers(*b)
+    with jax.numpy_rank_promotion("allow"):
+        nodes = Node(a), Node(b)
+        ours = gradients(graph.total(graph.tanh(nodes[0] @ nodes[1])), *nodes)
+        theirs = jax.grad(lambda a, b: jnp.tanh(a @ b).sum(), (0, 1))(a, b)
+    for got, expected in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [((3,), (3, 2)), ((2, 3), (3,)), ((3,), (3,)), ((), (3, 2)), ((2, 3), (2, 3))]
+)
+def test_a_product_of_what_are_no_matrices_is_refused(a, b):
+    message = f"matmul: a has shape {a} and b {b}; they must be (*batch, n, m)"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Node(jnp.ones(a)) @ Node(jnp.ones(b))
+
+
+@pytest.mark.parametrize("n", [0, 0.0, np.float32(0)])
+def test_a_power_of_zero_is_a_constant(n):
+    x = Node(jnp.array([0.0, 2.0, jnp.inf]))
+    (dx,) = gradients(graph.total(x**n), x)
+    assert dx.tolist() == [0, 0, 0]
+
+
+def test_an_exponent_is_a_number():
+    with pytest.raises(TypeError, match=r"power: n is .*Node.*; it must be a number"):
+        Node(jnp.ones(2)) ** Node(2.0)

@@ -1,5 +1,7 @@
 """The losses against NumPy and mpmath: conventions, digits, labels of every kind, errors."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import mpmath as mp
@@ -220,6 +222,114 @@ def test_an_integer_label_outside_the_classes_is_loud():
     assert jnp.isnan(ds).all(-1).tolist() == [False, True, True, False]
     assert jnp.isnan(ds).any(-1).tolist() == [False, True, True, False]
     assert dlabels.dtype == jax.dtypes.float0
+
+
+BY_LABEL = {
+    "softmax_cross_entropy_with_integer_labels": (jnp.arange(12.0).reshape(4, 3), [1, -100, 2, 3]),
+    "label_smoothing_cross_entropy": (jnp.arange(12.0).reshape(4, 3), [1, -100, 2, 3]),
+    "focal_loss_with_logits": (jnp.arange(4.0), [1, -100, 0, 2]),
+}
+LEFT_OUT = {
+    "mask": lambda losses, used: jnp.where(used, losses, 0).sum(),
+    "mean": lambda losses, used: losses.mean(where=used),
+    "weights": lambda losses, used: (losses * used.astype(losses.dtype)).sum(),
+}
+
+
+@pytest.mark.parametrize("how", LEFT_OUT)
+@pytest.mark.parametrize("name", BY_LABEL)
+def test_a_label_that_is_none_has_no_gradient_where_its_loss_is_left_out(name, how):
+    """The other rows have the gradient that they have alone; a label that is used stays loud."""
+    logits, labels = BY_LABEL[name][0], jnp.array(BY_LABEL[name][1])
+
+    @jax.jit
+    def run(logits, labels, used):
+        def total(logits):
+            return LEFT_OUT[how](getattr(manual, name)(logits, labels), used)
+
+        return jax.value_and_grad(total)(logits), jax.hessian(total)(logits)
+
+    used = jnp.array([True, False, True, False])
+    (value, gradient), hessian = run(logits, labels, used)
+    (expected, wanted), _ = run(logits[::2], labels[::2], used[::2])
+    if how != "weights":  # 0 NaN is NaN, but to a compiler that makes a mask of such a factor
+        np.testing.assert_allclose(value, expected, rtol=2**-22)
+    np.testing.assert_allclose(gradient[::2], wanted, rtol=2**-22)
+    assert not gradient[1::2].any()
+    assert jnp.isfinite(hessian).all()
+    assert jnp.isnan(run(logits, labels, ~used)[0][1][1::2]).all()
+
+
+IGNORED = jnp.array([[4, -100, 0, 2], [-100, -100, -100, -100]])
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_rows_that_are_ignored_are_as_if_they_were_not_there(reduction):
+    """In the fused loss, for any blocks, in bfloat16 too; their x has the gradient 0."""
+    rng = np.random.default_rng(0)
+    x, w, b = (jnp.asarray(rng.standard_normal(s)) for s in ((2, 4, 3), (3, 5), (5,)))
+    loss = manual.linear_softmax_cross_entropy
+    kept = IGNORED != -100
+    for dtype, digits in ((jnp.float32, 2**-20), (jnp.bfloat16, 2**-7)):
+        params = [a.astype(dtype) for a in (x, w, b)]
+        short = params[0][kept], *params[1:], IGNORED[kept]
+        expected, (dx, dw, db, _) = loss.value_and_gradient(*short, reduction=reduction)
+        for block in (1, 3, 256):
+            value, gradient = loss.value_and_gradient(
+                *params, IGNORED, reduction=reduction, block=block, ignore_index=-100
+            )
+            close = functools.partial(np.testing.assert_allclose, rtol=digits, atol=digits)
+            jax.tree.map(
+                lambda a, b, close=close: close(*(np.asarray(c, np.float32) for c in (a, b))),
+                (value, gradient[0][kept], *gradient[1:3]),
+                (expected, dx, dw, db),
+            )
+            assert not gradient[0][~kept].any()
+            assert {a.dtype for a in (value, *gradient[:3])} == {jnp.dtype(dtype)}
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_a_batch_of_ignored_rows_moves_nothing(reduction):
+    x, w, b = jnp.ones((4, 3)), jnp.ones((3, 5)), jnp.ones(5)
+    value, gradient = manual.linear_softmax_cross_entropy.value_and_gradient(
+        x, w, b, jnp.full(4, 2), reduction=reduction, ignore_index=2
+    )
+    assert jnp.isnan(value) if reduction == "mean" else value == 0
+    assert not any(g.any() for g in gradient[:3])
+
+
+@pytest.mark.parametrize(
+    ("label", "dtype"),
+    [
+        (2**32 + 1, "int64"), (1 - 2**32, "int64"), (-1, "int64"), (2**63 + 1, "uint64"),
+        (2**32 - 1, "uint32"), (200, "uint8"), (-1, "int8"),
+    ],
+)  # fmt: skip
+def test_a_label_that_32_bits_cannot_hold_is_no_class(label, dtype):
+    """Cut to an int32, 2³² + 1 is 1, and 2³² − 1 a row of padding; to be ignored it may be."""
+    with jax.enable_x64(True):
+        x, w, labels = jnp.ones((2, 3)), jnp.ones((3, 4)), jnp.array([1, label], dtype)
+        fused = functools.partial(manual.linear_softmax_cross_entropy, x, w, None)
+        assert jnp.isnan(fused(labels))
+        assert jnp.isnan(manual.softmax_cross_entropy_with_integer_labels(x @ w, labels)[1])
+        np.testing.assert_allclose(fused(labels, ignore_index=label), np.log(4), rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("ignored", "error", "message"),
+    [
+        (-100.0, TypeError, "ignore_index is -100.0; it must be a whole number"),
+        (True, TypeError, "ignore_index is True; it must be a whole number"),
+        (
+            -100, ValueError,
+            "ignore_index is -100, and labels are uint8; it must be one of their numbers, 0 to 255",
+        ),
+    ],
+)  # fmt: skip
+def test_a_label_to_ignore_is_one_that_labels_can_hold(ignored, error, message):
+    x, w, labels = jnp.ones((4, 3)), jnp.ones((3, 5)), jnp.zeros(4, jnp.uint8)
+    with pytest.raises(error, match=f"^linear_softmax_cross_entropy: {message}"):
+        manual.linear_softmax_cross_entropy(x, w, None, labels, ignore_index=ignored)
 
 
 @pytest.mark.parametrize("dtype", [jnp.int8, jnp.uint8, jnp.int32])

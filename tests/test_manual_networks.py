@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from handgrad import manual, reference
+from handgrad.compare.cases import load
 from handgrad.manual.networks import ACTIVATIONS, LOSSES
 
 
@@ -202,6 +203,52 @@ def test_a_deep_net_in_bfloat16_has_bfloat16_gradients():
     loss, (dparams, dx, dlabels) = run(params, x, labels)
     assert {leaf.dtype for leaf in (loss, dx, *jax.tree.leaves(dparams))} == {jnp.dtype("bfloat16")}
     assert dlabels is None
+
+
+LANGUAGE_MODELS = ["recurrent_lm_loss", "gpt_loss", "llama_loss"]
+
+
+def language_model(name):
+    """The arguments and the options of its first sample, in float64."""
+    case = next(c for c in load() if c.function == name)
+    return jax.tree.map(jnp.asarray, case.draw()), case.config
+
+
+@pytest.mark.parametrize("name", LANGUAGE_MODELS)
+def test_targets_that_are_ignored_are_not_in_the_mean(name):
+    """Values and gradients are those of the plain model whose loss is 0 there, over the rest."""
+    with jax.enable_x64(True):
+        (*params, tokens, targets), config = language_model(name)
+        ours = functools.partial(getattr(manual, name), **config)
+        plain = functools.partial(getattr(reference, name), **config)
+        ours, plain = (
+            jax.jit(jax.value_and_grad(functools.partial(f, ignore_index=-100)))
+            for f in (ours, plain)
+        )
+        every = jnp.ones_like(targets, bool)
+        for kept in (every.at[0, 1:3].set(False).at[1, 0].set(False), every.at[1].set(False)):
+            some = jnp.where(kept, targets, -100)
+            found, expected = (f(*params, tokens, some) for f in (ours, plain))
+            jax.tree.map(close, found, expected)
+        # a text whose targets are all ignored leaves the mean over the other
+        first = [jax.tree.map(lambda a: a[:1], rest) for rest in (*params[1:], tokens, targets)]
+        jax.tree.map(close, found, ours(params[0], *first))
+        value, gradient = ours(*params, tokens, jnp.full_like(targets, -100))
+        assert jnp.isnan(value)
+        assert not any(leaf.any() for leaf in jax.tree.leaves(gradient))
+        # without the option they are no tokens
+        assert jnp.isnan(getattr(manual, name)(*params, tokens, some, **config))
+
+
+def close(a, b):
+    np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", LANGUAGE_MODELS)
+def test_a_target_to_ignore_is_a_whole_number(name):
+    args, config = language_model(name)
+    with pytest.raises(TypeError, match=f"^{name}: ignore_index is 0.5; it must be a whole number"):
+        getattr(manual, name)(*args, ignore_index=0.5, **config)
 
 
 def test_init_mlp_gives_glorot_layers():

@@ -3,6 +3,7 @@
 import copy
 import functools
 import pickle
+import re
 
 import jax
 import jax.numpy as jnp
@@ -403,7 +404,7 @@ def test_unknown_and_forgotten_keywords():
         TypeError, match=r"cube\.pullback takes factr=, but the keyword .* the forward are: factor"
     ):
         cube.pullback(X, X, factr=2.0)
-    with pytest.raises(TypeError, match="got an unexpected keyword argument 'factr'"):
+    with pytest.raises(TypeError, match="cube: got an unexpected keyword argument 'factr'; it tak"):
         cube(X, factr=2.0)
     with pytest.raises(
         TypeError, match=r"pick\.pullback needs (mask|temperature)=, as it was given"
@@ -421,6 +422,37 @@ def test_unknown_and_forgotten_keywords():
         @plain.backward
         def _(_residuals, dy, *, slope):
             return (slope * dy,)
+
+
+@pytest.mark.parametrize("call", [lambda f: f, lambda f: f.value_and_gradient])
+def test_a_wrong_call_names_the_operation(call):
+    for args, options, message in (
+        ((X, 2.0), {}, r"cube: too many positional arguments; it takes cube\(x, \*, factor=1\.0\)"),
+        ((), {}, "cube: missing a required argument: 'x'; it takes"),
+        ((X,), {"slope": 2.0}, "cube: got an unexpected keyword argument 'slope'; it takes"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            call(cube)(*args, **options)
+    with pytest.raises(TypeError, match=r"max_pool: missing a required .*'window'; it takes "):
+        call(manual.max_pool)(jnp.ones((1, 4, 2)))
+
+
+@pytest.mark.parametrize("given", [True, "a", None])
+def test_value_and_gradient_checks_the_options_too(given):
+    for call in (cube, cube.value_and_gradient):
+        with pytest.raises(TypeError, match=f"cube: factor is {given!r}; it must be a number"):
+            call(2.0, factor=given)
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "log_sum_exp"])
+@pytest.mark.parametrize("axis", [True, None, (0, 1), 1.0, "a", 2, -3])
+def test_an_axis_that_there_is_not(name, axis):
+    x = jnp.ones((2, 3))
+    error = ValueError if axis in (2, -3) else TypeError
+    with pytest.raises(error, match=f"{name}: .*axis.* {re.escape(repr(axis))}"):
+        getattr(manual, name)(x, axis=axis)
+    with pytest.raises(ValueError, match=rf"{name}: .*x has shape \(\); .* at least one"):
+        getattr(manual, name)(jnp.ones(()), axis=-1)
 
 
 def test_an_unhashable_keyword_is_named():

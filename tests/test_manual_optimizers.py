@@ -6,6 +6,7 @@ import pathlib
 import runpy
 import subprocess
 import sys
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -612,6 +613,108 @@ def test_in_wrappers_of_optax():
         ),
     ):
         check_optimizer(wrap(manual), wrap(reference), PARAMS, few)
+
+
+@pytest.mark.parametrize("name", ["muon", "radam", "adamw", "lion"])
+def test_injected_hyperparameters_are_traced(name):
+    few = jax.tree.map(lambda g: jnp.asarray(g[0]), GRADIENTS)
+    params = jax.tree.map(jnp.asarray, PARAMS)
+    made = getattr(manual, name)
+    updates = []
+    for optimizer in (made(0.01), optax.inject_hyperparams(made)(learning_rate=0.01)):
+        update = jax.jit(optimizer.update)
+        updates.append(update(few, optimizer.init(params), params)[0])
+    # the same formulas, with constants that the compiler does not know: float32
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-8), *updates)
+
+
+def test_what_decides_on_the_shapes_of_a_state_is_known():
+    optimizer = optax.inject_hyperparams(manual.adafactor)(learning_rate=0.01)
+    params = jax.tree.map(jnp.asarray, PARAMS)
+    state = optimizer.init(params)
+    with pytest.raises(TypeError, match="adafactor: min_dim_size_to_factor is traced; it must be"):
+        jax.jit(optimizer.update)(params, state, params)
+    known = optax.inject_hyperparams(manual.adafactor, static_args="min_dim_size_to_factor")
+    optimizer = known(learning_rate=0.01)
+    jax.jit(optimizer.update)(params, optimizer.init(params), params)
+
+
+def test_muon_with_a_weight_decay_that_is_traced():
+    params = jax.tree.map(jnp.asarray, PARAMS)
+
+    def update(weight_decay):
+        optimizer = manual.muon(0.01, weight_decay=weight_decay)
+        return optimizer.update(params, optimizer.init(params), params)[0]
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-8),
+        jax.jit(update)(0.1),
+        update(0.1),
+    )
+
+
+class Asked(NamedTuple):
+    """A transformation whose update needs an argument by name, and takes no other."""
+
+    init: Any = lambda params: ()
+    update: Any = lambda grads, state, params=None, *, value: (
+        jax.tree.map(lambda g: g * value, grads),
+        state,
+    )
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda inner: manual.chain(manual.clip_by_value(9.0), inner, optax.sgd(1.0)),
+        lambda inner: manual.chain(manual.chain(inner), manual.sgd(1.0), optax.identity()),
+        lambda inner: manual.chain(manual.guard(inner), manual.guard(manual.sgd(1.0))),
+        lambda inner: manual.chain(manual.guard(inner, nonfinite="skip"), manual.sgd(1.0)),
+        lambda inner: manual.chain(manual.guard(inner, nonfinite="pass"), manual.sgd(1.0)),
+    ],
+)
+def test_more_arguments_go_to_those_that_take_them(wrap):
+    optimizer, g = wrap(Asked()), jnp.ones(2)
+    updates, _ = optimizer.update(g, optimizer.init(g), g, value=3.0, other=None)
+    assert updates.tolist() == [-3, -3]
+    with pytest.raises(TypeError, match="value"):
+        optimizer.update(g, optimizer.init(g), g)
+
+
+def test_a_plateau_of_optax_in_a_chain():
+    rooms = (
+        room.chain(part, optax.contrib.reduce_on_plateau(patience=1))
+        for room, part in ((manual, manual.sgd(0.1)), (optax, optax.sgd(0.1)))
+    )
+    found = []
+    for optimizer in rooms:
+        state = optimizer.init(jnp.ones(2))
+        for _ in range(5):
+            updates, state = optimizer.update(jnp.ones(2), state, jnp.ones(2), value=1.0)
+        found.append(updates)
+    np.testing.assert_allclose(*found, rtol=1e-6)
+    assert float(abs(found[0]).max()) < 0.1  # it was reduced
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda: manual.chain(0.1), r"chain: argument 0 is 0\.1; it must be an optimiser or an"),
+        (lambda: manual.chain([manual.sgd(0.1)]), r"chain: argument 0 is \[Gradient.*; it must be"),
+        (lambda: manual.chain(manual.sgd(0.1), manual.adam), "chain: argument 1 is <function adam"),
+        (lambda: manual.guard(0.1), r"guard: inner is 0\.1; it must be an optimiser or another"),
+    ],
+)
+def test_what_is_no_transformation(wrong, message):
+    with pytest.raises(TypeError, match=message):
+        wrong()
+
+
+@pytest.mark.parametrize(("one", "other"), [("adam", "adamax"), ("adamax", "adam")])
+def test_adam_and_adamax_do_not_take_each_others_state(one, other):
+    state = getattr(manual, one)(0.1).init(jnp.ones(2))
+    with pytest.raises(TypeError, match=r"the state is a Ada.*State; it must be the Ada.*State"):
+        getattr(manual, other)(0.1).update(jnp.ones(2), state)
 
 
 def test_under_jit_with_donation_and_under_vmap():

@@ -2,6 +2,7 @@
 
 import functools
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -88,6 +89,23 @@ def test_label_smoothing():
     theirs = no_reduction(F.cross_entropy, label_smoothing=0.3)
     ours = functools.partial(manual.label_smoothing_cross_entropy, smoothing=0.3)
     agree(ours, theirs, X, LABELS)
+
+
+@pytest.mark.parametrize("ignored", [[1], [0, 2], [0, 1, 2, 3]])
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_ignored_labels(smoothing, ignored):
+    """As the module of losses has it, and by a mask; of none a mean of NaN, which is flat."""
+    labels = np.where(np.isin(np.arange(4), ignored), -100, LABELS)
+    loss = manual.softmax_cross_entropy_with_integer_labels
+    if smoothing:
+        loss = functools.partial(manual.label_smoothing_cross_entropy, smoothing=smoothing)
+
+    def theirs(reduction):
+        return functools.partial(F.cross_entropy, label_smoothing=smoothing, reduction=reduction)
+
+    agree(lambda x, c: loss(x, c).mean(where=c != -100), theirs("mean"), X, labels)
+    agree(lambda x, c: jnp.where(c >= 0, loss(x, c), 0).sum(), theirs("sum"), X, labels)
+    agree(lambda x, c: jnp.where(c >= 0, loss(x, c), 0), theirs("none"), X, labels)
 
 
 def test_focal_loss():

@@ -1,5 +1,6 @@
 """What every optimiser is made of: the pair (init, update), a rule for each leaf, the checks."""
 
+import inspect
 import math
 import numbers
 from collections.abc import Callable
@@ -42,13 +43,16 @@ def apply_updates(params: Any, updates: Any) -> Any:
 def chain(*transformations: Any) -> GradientTransformation:
     """The updates of each transformation are the gradients of the next: f₁, then f₂, …
 
-    The state is the tuple of their states. Transformations of optax may stand among them.
+    The state is the tuple of their states. Transformations of optax may stand among them; what
+    else `update` is given by name goes to those that take it.
     """
+    for i, transformation in enumerate(transformations):
+        check_transformation(f"chain: argument {i}", transformation)
 
     def init(params):
         return tuple(transformation.init(params) for transformation in transformations)
 
-    def update(grads, state, params=None):
+    def update(grads, state, params=None, **extra):
         if not isinstance(state, tuple | list) or len(state) != len(transformations):
             came = f" of {len(state)}" if isinstance(state, tuple | list) else ""
             raise ValueError(
@@ -57,11 +61,22 @@ def chain(*transformations: Any) -> GradientTransformation:
             )
         states = []
         for transformation, inner in zip(transformations, state, strict=True):
-            grads, inner = transformation.update(grads, inner, params)
+            more = taken(transformation, extra)
+            grads, inner = transformation.update(grads, inner, params, **more)
             states.append(inner)
         return grads, tuple(states)
 
     return GradientTransformation(init, update)
+
+
+def taken(transformation: Any, extra: dict[str, Any]) -> dict[str, Any]:
+    """Of the extra arguments of an update those that this transformation takes."""
+    if not extra:
+        return extra
+    parameters = inspect.signature(transformation.update).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return extra
+    return {name: value for name, value in extra.items() if name in parameters}
 
 
 def each(rule: Callable, grads: Any, states: tuple = (), *reads: Any, scalars: tuple = ()) -> Any:
@@ -140,6 +155,11 @@ def log_of(b: Any) -> Any:
     if _is_array(b):
         return jnp.log(b)
     return math.log(b) if b > 0 else -math.inf
+
+
+def may_decay(weight_decay: Rate) -> bool:
+    """Whether there is a decay for which the parameters are needed: not where it is known as 0."""
+    return callable(weight_decay) or isinstance(weight_decay, Tracer) or bool(weight_decay > 0)
 
 
 def value_at(rate: Rate, count: jax.Array) -> Any:
@@ -246,6 +266,15 @@ def check_state(state: Any, kind: type) -> None:
         raise TypeError(
             f"the state is a {type(state).__name__}; it must be the {kind.__name__} that `init`, "
             f"or the last `update`, of this optimiser returned"
+        )
+
+
+def check_transformation(where: str, transformation: Any) -> None:
+    """It is a pair of functions, by these names."""
+    if not all(callable(getattr(transformation, name, None)) for name in ("init", "update")):
+        raise TypeError(
+            f"{where} is {transformation!r}; it must be an optimiser or another transformation, "
+            "with an init and an update, such as adam(0.1)"
         )
 
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from handgrad.manual.optimizers.core import (
     GradientTransformation,
@@ -141,6 +142,11 @@ def adafactor(
     check_not_negative(
         eps=eps, decay_offset=decay_offset, min_dim_size_to_factor=min_dim_size_to_factor
     )
+    if isinstance(min_dim_size_to_factor, Tracer):
+        raise TypeError(
+            "adafactor: min_dim_size_to_factor is traced; it must be known, since the shapes of "
+            "the state depend on it: name it in the static_args of optax.inject_hyperparams"
+        )
 
     def axes(shape):
         """The rows' and the columns' axis (the longest), None where the leaf is not factored."""

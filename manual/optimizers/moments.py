@@ -16,6 +16,7 @@ from handgrad.manual.optimizers.core import (
     check_trees,
     each,
     increment,
+    may_decay,
     one_minus_power,
     power,
     real,
@@ -29,6 +30,14 @@ __all__ = ["adam", "adamax", "adamw", "amsgrad", "lion", "nadam"]
 
 class AdamState(NamedTuple):
     """t, the mean m of the gradients and v of their squares."""
+
+    step: jax.Array
+    mu: Any
+    nu: Any
+
+
+class AdaMaxState(NamedTuple):
+    """t, the mean m of the gradients and u, the largest of them that is still remembered."""
 
     step: jax.Array
     mu: Any
@@ -223,10 +232,10 @@ def adamax(
     check_not_negative(eps=eps)
 
     def init(params):
-        return AdamState(zero_count(), zeros_like(params), zeros_like(params))
+        return AdaMaxState(zero_count(), zeros_like(params), zeros_like(params))
 
     def update(grads, state, params=None):
-        check_state(state, AdamState)
+        check_state(state, AdaMaxState)
         check_trees(grads, state.mu)
         count = increment(state.step)
         eta = value_at(learning_rate, state.step)
@@ -238,7 +247,7 @@ def adamax(
             return jnp.where(u > 0, -eta * (m / c1) / u, 0.0), m, u
 
         updates, mu, nu = each(rule, grads, (state.mu, state.nu), scalars=(eta, c1))
-        return updates, AdamState(count, mu, nu)
+        return updates, AdaMaxState(count, mu, nu)
 
     return GradientTransformation(init, update)
 
@@ -326,7 +335,7 @@ def lion(
     """
     check_rate(learning_rate=learning_rate, weight_decay=weight_decay)
     check_decay(b1=b1, b2=b2)
-    decays = callable(weight_decay) or not isinstance(weight_decay, int | float) or weight_decay > 0
+    decays = may_decay(weight_decay)
 
     def init(params):
         return LionState(zero_count(), zeros_like(params))

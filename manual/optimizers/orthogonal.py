@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from handgrad.manual.optimizers.core import (
     GradientTransformation,
@@ -17,6 +18,7 @@ from handgrad.manual.optimizers.core import (
     check_trees,
     each,
     increment,
+    may_decay,
     one_minus_power,
     value_at,
     zero_count,
@@ -80,7 +82,7 @@ def muon(
     if consistent_rms is not None:
         check_not_negative(consistent_rms=consistent_rms)
     _check_iteration("muon", ns_coeffs, ns_steps)
-    decays = weight_decay != 0 or adam_weight_decay != 0
+    decays = may_decay(weight_decay) or may_decay(adam_weight_decay)
 
     def init(params):
         nu = jax.tree.map(lambda p: None if jnp.ndim(p) == 2 else jnp.zeros_like(p), params)
@@ -153,14 +155,22 @@ def orthogonalize(
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
     x = x / (jnp.sqrt(jnp.sum(x * x)) + eps)
-    for _ in range(ns_steps):
+
+    def once(_, x):
         gram = x @ x.T
-        x = a * x + (b * gram + c * (gram @ gram)) @ x
+        return a * x + (b * gram + c * (gram @ gram)) @ x
+
+    if isinstance(ns_steps, Tracer):  # an injected hyperparameter
+        x = jax.lax.fori_loop(0, ns_steps, once, x)
+    else:
+        for step in range(ns_steps):
+            x = once(step, x)
     return x.T if tall else x
 
 
 def _check_iteration(name, ns_coeffs, ns_steps):
-    whole(name, ns_steps=ns_steps, least=0)
+    if not (isinstance(ns_steps, Tracer) and jnp.issubdtype(ns_steps.dtype, jnp.integer)):
+        whole(name, ns_steps=ns_steps, least=0)
     if not isinstance(ns_coeffs, tuple | list) and np.ndim(ns_coeffs) != 1:
         raise TypeError(f"{name}: ns_coeffs is {ns_coeffs!r}; it must be three numbers: a, b and c")
     if len(ns_coeffs) != 3:

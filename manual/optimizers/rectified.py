@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from handgrad.manual.optimizers.core import (
     GradientTransformation,
@@ -56,8 +57,8 @@ def radam(
     """
     check_rate(learning_rate=learning_rate)
     check_decay(b1=b1, b2=b2)
-    check_not_negative(eps=eps, eps_root=eps_root)
-    if not threshold >= 4:
+    check_not_negative(eps=eps, eps_root=eps_root, threshold=threshold)
+    if not isinstance(threshold, Tracer) and not threshold >= 4:
         raise ValueError(f"threshold is {threshold}; it must be ≥ 4, below which r is not real")
     rho_inf = 2 / (1 - b2) - 1
 

@@ -16,10 +16,12 @@ from handgrad.manual.optimizers.core import (
     check_positive,
     check_rate,
     check_state,
+    check_transformation,
     check_trees,
     each,
     increment,
     label,
+    taken,
     value_at,
     zero_count,
 )
@@ -102,28 +104,30 @@ def guard(
         jax.errors.JaxRuntimeError with that text, when the step runs); "skip" the step, so that
         parameters and state stay as they are, and count it in `state.total_notfinite`; "pass"
         them on.
-    inner: the optimiser to guard.
+    inner: the optimiser to guard; it is passed what else `update` is given by name, if it takes it.
     """
     if nonfinite not in ("raise", "skip", "pass"):
         raise ValueError(f"nonfinite is {nonfinite!r}; it must be 'raise', 'skip' or 'pass'")
+    check_transformation("guard: inner", inner)
 
     def init(params):
         return GuardState(zero_count(), inner.init(params))
 
-    def update(grads, state, params=None):
+    def update(grads, state, params=None, **extra):
         check_state(state, GuardState)
+        extra = taken(inner, extra)
         if nonfinite == "pass":
-            updates, inner_state = inner.update(grads, state.inner_state, params)
+            updates, inner_state = inner.update(grads, state.inner_state, params, **extra)
             return updates, GuardState(state.total_notfinite, inner_state)
         leaves = jax.tree_util.tree_leaves_with_path(grads)
         names = [label(path) for path, _ in leaves]
         finite = jnp.array([jnp.isfinite(g).all() for _, g in leaves], bool)
         if nonfinite == "raise":
             _raise_unless(finite, names)
-            updates, inner_state = inner.update(grads, state.inner_state, params)
+            updates, inner_state = inner.update(grads, state.inner_state, params, **extra)
             return updates, GuardState(state.total_notfinite, inner_state)
         go = finite.all()
-        updates, inner_state = inner.update(grads, state.inner_state, params)
+        updates, inner_state = inner.update(grads, state.inner_state, params, **extra)
         updates = jax.tree.map(lambda u: jnp.where(go, u, jnp.zeros_like(u)), updates)
         inner_state = jax.tree.map(
             lambda new, old: jnp.where(go, new, old), inner_state, state.inner_state
