@@ -218,14 +218,18 @@ def _by_value(tree: ast.AST) -> dict[int, dict[str, list[Site]]]:
     """The names and numbers in every value, tuples apart, and where they stand."""
     found: dict[int, dict[str, list[Site]]] = {}
     for site in sites(tree):
-        node = site.node
-        named = isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
-        number = isinstance(node, ast.Constant) and type(node.value) in (int, float)
-        if (named and node.id not in MODULES and not _is_called(site)) or number:
-            within = [*site.parents, node]
+        match site.node:
+            case ast.Name(name, ast.Load()):
+                chosen = name not in MODULES and not _is_called(site)
+            case ast.Constant(value):
+                chosen = type(value) in (int, float)
+            case _:
+                chosen = False
+        if chosen:
+            within = [*site.parents, site.node]
             while not isinstance(within[0], ast.expr) or isinstance(within[0], ast.Tuple):
                 within = within[1:]
-            found.setdefault(id(within[0]), {}).setdefault(ast.unparse(node), []).append(site)
+            found.setdefault(id(within[0]), {}).setdefault(ast.unparse(site.node), []).append(site)
     return found
 
 

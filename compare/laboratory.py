@@ -79,21 +79,22 @@ def _of_a_copy(value: Any) -> Any:
 
 
 def _in_its_lines(self: jax.custom_vjp, *args: Any, **kwargs: Any) -> Any:
-    if self.bwd is None:
+    rule = self.bwd
+    if rule is None:
         return _call(self, *args, **kwargs)
 
     def backward(*given: Any) -> Any:
         now = _lines._source_info_context
         before, now.context = now.context, _lines.new_source_info()
         try:
-            return self.bwd(*given)
+            return rule(*given)
         finally:
             now.context = before
 
     return _call(with_rules(self, bwd=backward), *args, **kwargs)
 
 
-def with_rules(like: jax.custom_vjp, **rules: Any) -> jax.custom_vjp:
+def with_rules(like: jax.custom_vjp, **rules: Any) -> Any:
     """The same function with another `fwd` or `bwd`."""
     other = jax.custom_vjp(like.fun)
     vars(other).update(vars(like) | rules)

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-from jax.extend.core import Literal
+import numpy as np
+from jax.extend.core import Jaxpr, Literal
 
 from handgrad.compare.interpret import walk
 
@@ -13,7 +13,7 @@ __all__ = ["meant"]
 CONSTANT = {"sign", "floor", "ceil", "round", "stop_gradient"}  # almost everywhere
 
 
-def meant(jaxpr: jax.extend.core.Jaxpr) -> str:
+def meant(jaxpr: Jaxpr) -> str:
     """By what a function says so, in words, or "".
 
     A stop_gradient does; so does a custom_vjp or custom_jvp around the identity (a gradient
@@ -32,7 +32,7 @@ def meant(jaxpr: jax.extend.core.Jaxpr) -> str:
     return ""
 
 
-def _varying(jaxpr: jax.extend.core.Jaxpr, inputs: list[bool]) -> list[bool]:
+def _varying(jaxpr: Jaxpr, inputs: list[bool]) -> list[bool]:
     """Which outputs have a derivative that is not zero almost everywhere, given which inputs."""
     varies: dict[Any, bool] = dict(zip(jaxpr.invars, inputs, strict=True))
 
@@ -49,5 +49,6 @@ def _varying(jaxpr: jax.extend.core.Jaxpr, inputs: list[bool]) -> list[bool]:
         else:
             given = [True] * len(eqn.outvars)
         for v, g in zip(eqn.outvars, given, strict=True):
-            varies[v] = g and jnp.issubdtype(v.aval.dtype, jnp.inexact)
+            dtype = getattr(v.aval, "dtype", np.int32)
+            varies[v] = g and jnp.issubdtype(dtype, jnp.inexact)
     return [of(v) for v in jaxpr.outvars]

@@ -27,6 +27,7 @@ from handgrad.compare.interpret import Program, walk
 from handgrad.compare.judge import Comparison, differs
 from handgrad.compare.looks import Looks
 from handgrad.compare.mutate import Bench, Mend, Mutant, constants, mend, mutants, repeated, richer
+from handgrad.compare.mutations import is_float
 from handgrad.compare.problem import Problem, Row, argument_names
 from handgrad.compare.rewrite import Kind, Rewrite, Written, patience, written
 from handgrad.compare.source import Place
@@ -447,7 +448,7 @@ def _numbers(jaxpr: core.Jaxpr) -> list[float]:
         float(v.val)
         for eqn in walk(jaxpr)
         for v in eqn.invars
-        if isinstance(v, core.Literal) and np.ndim(v.val) == 0 and v.aval.dtype.kind == "f"
+        if isinstance(v, core.Literal) and np.ndim(v.val) == 0 and is_float(v)
     ]
     written = (float(f"{x:.7g}") for x in found if math.isfinite(x))  # it may hold float32's
     return [*dict.fromkeys([*written, *filter(math.isfinite, found)])]

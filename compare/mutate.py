@@ -199,7 +199,7 @@ def _inside_expressions(jaxpr: core.Jaxpr) -> set[int]:
     users: dict[core.Var, list[core.JaxprEqn]] = {}
     for eqn in jaxpr.eqns:
         for atom in eqn.invars:
-            if _var(atom):
+            if isinstance(atom, core.Var):
                 users.setdefault(atom, []).append(eqn)
     returned = {a for a in jaxpr.outvars if _var(a)}
     places = {id(eqn): place(eqn) for eqn in jaxpr.eqns}

@@ -65,7 +65,8 @@ class Problem:
         kind: Kind,
         argnums: Sequence[int] | None = None,
     ):
-        self.candidate, self.reference, self.kind, self.args = candidate, reference, kind, args
+        self.candidate, self.reference, self.args = candidate, reference, args
+        self.kind: Kind = kind
         self.traced: Any = None  # the reference's forward as a closed jaxpr
         self.beside: Sequence | None = None  # leaves of other arguments at which all is right
         for role, function in (("candidate", candidate), ("reference", reference)):
@@ -262,7 +263,8 @@ class Problem:
     def candidate_by_rules(self, *values: Any) -> list:
         """As `candidate_row` for a custom_vjp, whose rules are called as they stand."""
         n = len(self.variables)
-        rule, args = self.candidate, self.rebuild(values[:n])
+        rule: Any = self.candidate
+        args = self.rebuild(values[:n])
         y, residuals = rule.fwd(*args)
         held = rule.nondiff_argnums
         given = iter(rule.bwd(*(args[k] for k in held), residuals, self.cotangent(values[n:])))

@@ -182,7 +182,7 @@ def scalars(function: Any) -> dict[str, float]:
             code = each.__code__
             cells = zip(code.co_freevars, map(_contents, each.__closure__ or ()), strict=True)
             held = {n: each.__globals__.get(n) for n in code.co_names} | dict(cells)
-            found |= {n: float(x) for n, x in held.items() if type(x) in (int, float) and x > 0}
+            found |= {n: float(x) for n, x in held.items() if isinstance(x, int | float) and x > 0}
     return {n: x for n, x in found.items() if x not in (1, 2, 0.5)}
 
 

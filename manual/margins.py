@@ -77,7 +77,7 @@ def _shortfall(name, scores, labels):
 
 
 def _relu(x):
-    return jnp.where(x > 0, x, 0)  # jnp.maximum would have the slope ½ at 0
+    return jnp.where(x <= 0, 0, x)  # jnp.maximum would have the slope ½ at 0
 
 
 @op
