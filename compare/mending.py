@@ -375,7 +375,10 @@ class Edited:
             return True
         for family in (inputs.grown(leaves), inputs.pairs_apart(leaves)):
             for sizes in itertools.islice(family, 16):
-                args = jax.tree.unflatten(tree, _drawn(leaves, sizes, rng))
+                try:
+                    args = jax.tree.unflatten(tree, _drawn(leaves, sizes, rng))
+                except ValueError:  # a matrix that is to be square
+                    continue
                 if self._verdict(p.candidate, args) is None:  # these do not go together
                     continue
                 if (right := self._verdict(candidate, args)) is not None:

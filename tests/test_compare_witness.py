@@ -198,13 +198,15 @@ def test_tame_keeps_infinities():
 def test_jiggled_by_a_unit_or_two(x, salt):
     y = witness.jiggle(x, np.uint64(salt))
     ulps = np.abs(y - x) / np.spacing(np.abs(x))
-    assert (ulps[x != 0] >= 0.5).all()
+    counts = (np.abs(x) < 1000) & (x == np.round(x))  # labels, masks: they stay
+    assert (ulps[~counts] >= 0.5).all()
+    assert (ulps[counts & (x != 0)] == 0).all()
     assert (ulps <= 4).all()  # relative 2 eps is up to four units just below a power of two
     assert not y[x == 0].any()
 
 
 def test_jiggled_alike_where_alike():
-    x = np.array([2.0, -2.0, 3.0, 2.0, -3.0])
+    x = np.array([2.5, -2.5, 3.5, 2.5, -3.5])
     y = witness.jiggle(x, np.uint64(5))
     assert y[0] == y[3] == -y[1]
     assert y[2] == -y[4]
