@@ -56,9 +56,9 @@ def explain(
     found = [*exact, *mends]
     if not mends:
         found += _paths(problem, c, split, rows) or [_worded(problem, m) for m in search.unlikely()]
-    if found:
+    if exact or any(d.kind == "mend" for d in found):
         return found[: max(MOST, len(exact) + 1)]
-    found = _suspected(search)
+    found = found or _suspected(search)
     vague = _merged([d for d in relations if d.kind in VAGUE])
     return [*found, *vague][: max(MOST, len(exact) + 1)]
 
