@@ -12,8 +12,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from handgrad.manual.numerics import (
+    exp,
     expm1,
     log_probabilities,
+    logistic,
     normalise,
     sigmoid_and_slope,
     tanh_and_slope,
@@ -99,8 +101,7 @@ def sigmoid(x):
     x = 20 in float32. σ′ is even: it is computed at −|x|, where y is small.
     Source: "The Math Behind Deep Learning" (ch. 14), eq. 14.44–14.47.
     """
-    y, _ = sigmoid_and_slope(widen(x))  # one σ(−|x|) for forward and backward
-    return y.astype(x.dtype), x
+    return logistic(widen(x)).astype(x.dtype), x
 
 
 @sigmoid.backward
@@ -179,7 +180,7 @@ def elu(x, *, alpha=1.0):
 @elu.backward
 def _(x, dy, *, alpha):
     not_positive = jnp.where(x > 0, 0, x)  # the branch not taken must not overflow either
-    return (jnp.where(x > 0, dy, alpha * dy * jnp.exp(not_positive)),)
+    return (jnp.where(x > 0, dy, alpha * dy * exp(not_positive)),)
 
 
 SELU_SCALE = 1.0507009873554804934193349852946
@@ -213,12 +214,12 @@ def softplus(x):
     option pricing".
     """
     above = jnp.where(x >= 0, x, 0)  # jnp.maximum and |x| would not have the slope ½ at 0
-    return above + jnp.log1p(jnp.exp(-jnp.abs(x))), x
+    return above + jnp.log1p(exp(-jnp.abs(x))), x
 
 
 @softplus.backward
 def _(x, dy):
-    return (dy * lax.logistic(x),)
+    return (dy * logistic(x),)
 
 
 @op
@@ -229,12 +230,12 @@ def log_sigmoid(x):
     Backward: x̄ = ȳ ∘ σ(−x), and not 1 − σ(x), which is 0 from x = 17 on in float32.
     Source: the logistic neuron's log-likelihood, "Fundamentals of deep learning" (ch. 3).
     """
-    return jnp.where(x < 0, x, 0) - jnp.log1p(jnp.exp(-jnp.abs(x))), x
+    return jnp.where(x < 0, x, 0) - jnp.log1p(exp(-jnp.abs(x))), x
 
 
 @log_sigmoid.backward
 def _(x, dy):
-    return (dy * lax.logistic(-x),)
+    return (dy * logistic(-x),)
 
 
 @op
@@ -246,8 +247,8 @@ def silu(x):
     Source: Elfwing, Uchibe, Doya (2018), "Sigmoid-weighted linear units for neural network
     function approximation in reinforcement learning".
     """
-    y, _ = silu_and_slope(widen(x))
-    return y.astype(x.dtype), x
+    z = widen(x)
+    return (z * logistic(z)).astype(x.dtype), x
 
 
 @silu.backward
@@ -274,8 +275,7 @@ def gelu(x, *, approximate=True):
     Source: Hendrycks, Gimpel (2016), "Gaussian error linear units".
     """
     z = widen(x)
-    y, _ = gelu_and_slope(z, approximate)
-    return y.astype(x.dtype), x
+    return gelu_of(z, approximate).astype(x.dtype), x
 
 
 @gelu.backward
@@ -284,15 +284,29 @@ def _(x, dy, *, approximate):
     return ((widen(dy) * slope).astype(x.dtype),)
 
 
+def gelu_of(x, approximate):
+    return x * (logistic(_twice_u(x)[0]) if approximate else _normal_distribution(x))
+
+
+def _twice_u(x):
+    """2u and its derivative."""
+    c = 2 * math.sqrt(2 / math.pi)
+    square = jnp.minimum(x * x, 1600)  # beyond, σ(2u) is 0 or 1 in every dtype
+    return x * (c + 0.044715 * c * square), c + 3 * 0.044715 * c * square
+
+
+def _normal_distribution(x):
+    return 0.5 * lax.erfc(-math.sqrt(0.5) * x)  # 1 + erf would lose the digits of the left tail
+
+
 def gelu_and_slope(x, approximate):
     """gelu(x) and its derivative, which share a sigmoid or an error function."""
     if approximate:
-        c = 2 * math.sqrt(2 / math.pi)
-        square = jnp.minimum(x * x, 1600)  # beyond, σ(2u) is 0 or 1 in every dtype
-        sigma, slope = sigmoid_and_slope(x * (c + 0.044715 * c * square))
-        return x * sigma, sigma + x * slope * (c + 3 * 0.044715 * c * square)
-    cdf = 0.5 * lax.erfc(-math.sqrt(0.5) * x)  # 1 + erf would lose the digits of the left tail
-    return x * cdf, cdf + x * jnp.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+        v, dv = _twice_u(x)
+        sigma, slope = sigmoid_and_slope(v)
+        return x * sigma, sigma + x * slope * dv
+    cdf = _normal_distribution(x)
+    return x * cdf, cdf + x * exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
 
 
 @op
@@ -361,10 +375,10 @@ def _(residuals, dy, *, axis):
     total = dz.sum(axis, keepdims=True)
 
     def with_a_certain_class():
-        return -dz * expm1(y) - jnp.exp(y) * (total - dz)
+        return -dz * expm1(y) - exp(y) * (total - dz)
 
     certain = (normaliser[1] < 0.5).any()
-    dx = lax.cond(certain, with_a_certain_class, lambda: dz - jnp.exp(y) * total)
+    dx = lax.cond(certain, with_a_certain_class, lambda: dz - exp(y) * total)
     return (dx.astype(x.dtype),)
 
 
@@ -388,7 +402,7 @@ def log_sum_exp(x, *, axis=-1, keepdims=False):
         )
     peak = widen(x).max(axis, keepdims=True)
     peak = jnp.where(jnp.isfinite(peak), peak, 0)  # of infinities the sum is infinite, or zero
-    total = jnp.exp(widen(x) - peak).sum(axis, keepdims=True)  # else 1 or more: no overflow
+    total = exp(widen(x) - peak).sum(axis, keepdims=True)  # else 1 or more: no overflow
     y = (peak + jnp.log(total)).astype(x.dtype)
     return y if keepdims else y.squeeze(axis), (x, peak, total)
 
@@ -397,4 +411,4 @@ def log_sum_exp(x, *, axis=-1, keepdims=False):
 def _(residuals, dy, *, axis, keepdims):
     x, peak, total = residuals
     dy = widen(dy) if keepdims else jnp.expand_dims(widen(dy), axis)
-    return ((jnp.exp(widen(x) - peak) * (dy / total)).astype(x.dtype),)
+    return ((exp(widen(x) - peak) * (dy / total)).astype(x.dtype),)

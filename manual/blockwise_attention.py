@@ -8,7 +8,7 @@ from jax import lax
 from handgrad.manual.attention import scale_of
 from handgrad.manual.masks import check_lengths
 from handgrad.manual.mesh import spread
-from handgrad.manual.numerics import widen
+from handgrad.manual.numerics import exp, widen
 from handgrad.manual.op import op
 from handgrad.manual.shapes import whole
 
@@ -55,8 +55,8 @@ def blockwise_attention(q, k, v, *, causal=True, lengths=None, scale=None, block
         s, inside = _scores(_at(rows, i), _at(keys, j), seen, pair)
         # the peak only keeps e from overflowing: it cancels out of y, and has no derivative
         new_peak = lax.stop_gradient(jnp.maximum(peak, s.max(-1, keepdims=True)))
-        e = jnp.where(inside, jnp.exp(s - new_peak), 0)  # (*batch, block, block)
-        shrink = jnp.exp(peak - new_peak)
+        e = jnp.where(inside, exp(s - new_peak), 0)  # (*batch, block, block)
+        shrink = exp(peak - new_peak)
         total = shrink * total + e.sum(-1, keepdims=True)
         read = shrink * read + e @ _at(values, j)
         return tuple(map(_put, state, (new_peak, total, read), (i, i, i))), None
@@ -84,7 +84,7 @@ def _(residuals, dy, *, causal, scale, block):
         dq, dk, dv = state
         q, k, v, dy_i = _at(rows, i), _at(keys, j), _at(values, j), _at(dy, i)
         s, inside = _scores(q, k, seen, pair)
-        p = jnp.where(inside, jnp.exp(s - _at(peak, i)) / _at(total, i), 0)
+        p = jnp.where(inside, exp(s - _at(peak, i)) / _at(total, i), 0)
         ds = p * (dy_i @ _t(v) - _at(dots, i))
         dv = _put(dv, _at(dv, j) + _t(p) @ dy_i, j)
         dk = _put(dk, _at(dk, j) + _t(ds) @ q, j)  # q has been scaled

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from handgrad.manual.numerics import sigmoid_and_slope, tanh_and_slope
+from handgrad.manual.numerics import exp, tanh_and_slope
 
 __all__ = ["CELLS", "PEEPHOLES", "Cell", "ahead", "behind", "joined", "to_x"]
 
@@ -142,14 +142,15 @@ def _lstm_step(state, x, maps):
     i, f, g, o = jnp.split(_affine(gates, x, h), 4)
     for p in peepholes:
         i, f = i + p[0, :, None] * before, f + p[1, :, None] * before
-    (i, di), (f, df) = sigmoid_and_slope(i), sigmoid_and_slope(f)
+    (i, not_i), (f, not_f) = _open_and_shut(i), _open_and_shut(f)
     g, dg = tanh_and_slope(g)
     c = f * before + i * g
     for p in peepholes:
         o = o + p[2, :, None] * c
-    o, do = sigmoid_and_slope(o)
+    o, not_o = _open_and_shut(o)
     t, dt = tanh_and_slope(c)
-    return (o * t, c), (jnp.stack([g * di, before * df, i * dg, t * do]), o * dt, f)
+    to = jnp.stack([g * i * not_i, before * f * not_f, i * dg, t * o * not_o])
+    return (o * t, c), (to, o * dt, f)
 
 
 def _lstm_back(dstate, kept, maps):
@@ -265,7 +266,8 @@ def _side_by_side(gates, new):
 
 def _open_and_shut(z):
     """σ and 1 − σ, both with all their digits."""
-    smaller = lax.logistic(-jnp.abs(z))
+    e = exp(-jnp.abs(z))
+    smaller = e / (1 + e)
     return jnp.where(z < 0, smaller, 1 - smaller), jnp.where(z < 0, 1 - smaller, smaller)
 
 

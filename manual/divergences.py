@@ -2,7 +2,6 @@
 
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.core import Tracer
 
 from handgrad.manual.activations import softplus
@@ -12,7 +11,7 @@ from handgrad.manual.losses import (
     loud,
     softmax_cross_entropy_with_integer_labels,
 )
-from handgrad.manual.numerics import expm1, log_probabilities, normalise, widen
+from handgrad.manual.numerics import exp, expm1, log_probabilities, logistic, normalise, widen
 from handgrad.manual.op import op
 from handgrad.manual.shapes import same_shapes, within
 
@@ -76,7 +75,7 @@ def kl_divergence_with_logits(p_logits, q_logits):
     normalisers = normalise(p_logits), normalise(q_logits)
     log_p, log_q = map(log_probabilities, (p_logits, q_logits), normalisers)
     d = jnp.where(log_p == -jnp.inf, 0, log_p - log_q)
-    loss = (jnp.exp(log_p) * d).sum(-1, keepdims=True)
+    loss = (exp(log_p) * d).sum(-1, keepdims=True)
     return loss[..., 0].astype(p_logits.dtype), (p_logits, q_logits, normalisers, loss)
 
 
@@ -85,7 +84,7 @@ def _(residuals, dy):
     p_logits, q_logits, normalisers, loss = residuals
     dy = widen(dy)[..., None]
     log_p, log_q = map(log_probabilities, (p_logits, q_logits), normalisers)
-    p, q, excluded = jnp.exp(log_p), jnp.exp(log_q), log_p == -jnp.inf
+    p, q, excluded = exp(log_p), exp(log_q), log_p == -jnp.inf
     d = jnp.where(excluded, 0, log_p - log_q)
     dp_logits = dy * p * (d - loss)
     difference = jnp.where(d > 0, p, -q) * expm1(jnp.where(d > 0, -d, d))
@@ -151,7 +150,7 @@ def focal_loss_with_logits(logits, labels, *, gamma=2.0, alpha=None):
     if alpha is not None:
         within(name, 0, 1, alpha=alpha)
     z, weight = _margin(logits, labels, alpha)
-    loss = weight * jnp.exp(-gamma * softplus.forward(z)[0]) * softplus.forward(-z)[0]
+    loss = weight * exp(-gamma * softplus.forward(z)[0]) * softplus.forward(-z)[0]
     return jnp.where(_known(labels), loss, jnp.nan).astype(logits.dtype), (logits, labels)
 
 
@@ -159,8 +158,8 @@ def focal_loss_with_logits(logits, labels, *, gamma=2.0, alpha=None):
 def _(residuals, dy, *, gamma, alpha):
     logits, labels = residuals
     z, weight = _margin(logits, labels, alpha)
-    focus = weight * jnp.exp(-gamma * softplus.forward(z)[0])
-    slope = gamma * lax.logistic(z) * softplus.forward(-z)[0] + lax.logistic(-z)
+    focus = weight * exp(-gamma * softplus.forward(z)[0])
+    slope = gamma * logistic(z) * softplus.forward(-z)[0] + logistic(-z)
     dz = -loud(widen(dy), _known(labels)) * focus * slope
     return jnp.where(labels.astype(bool), dz, -dz), None
 

@@ -3,9 +3,10 @@
 import math
 
 import jax.numpy as jnp
+from jax import lax
 
-from handgrad.manual.activations import gelu_and_slope, silu_and_slope
-from handgrad.manual.numerics import sigmoid_and_slope, widen
+from handgrad.manual.activations import gelu_and_slope, gelu_of, silu_and_slope
+from handgrad.manual.numerics import logistic, sigmoid_and_slope, widen
 from handgrad.manual.op import op
 from handgrad.manual.shapes import same_shapes, whole
 
@@ -30,15 +31,14 @@ def glu(x, *, axis=-1):
             f"axis {axis}, to be cut into values and gates"
         )
     value, gate = jnp.split(widen(x), 2, axis)
-    opened, _ = sigmoid_and_slope(gate)
-    return (value * opened).astype(x.dtype), x
+    return (value * logistic(gate)).astype(x.dtype), x
 
 
 @glu.backward
 def _(x, dy, *, axis):
     value, gate = jnp.split(widen(x), 2, axis)
     dy = widen(dy)
-    opened, slope = sigmoid_and_slope(gate)
+    opened, (_, slope) = logistic(_again(gate)), sigmoid_and_slope(gate)
     return (jnp.concatenate([dy * opened, dy * value * slope], axis).astype(x.dtype),)
 
 
@@ -54,16 +54,17 @@ def swiglu(gate, value):
     Source: Shazeer (2020), "GLU variants improve transformer".
     """
     same_shapes("swiglu", gate=gate, value=value)
-    opened, _ = silu_and_slope(widen(gate))
-    return (opened * widen(value)).astype(gate.dtype), (gate, value)
+    z = widen(gate)
+    return (z * logistic(z) * widen(value)).astype(gate.dtype), (gate, value)
 
 
 @swiglu.backward
 def _(residuals, dy):
     gate, value = residuals
     dy = widen(dy)
-    opened, slope = silu_and_slope(widen(gate))
-    return dy * widen(value) * slope, dy * opened
+    z = _again(widen(gate))
+    _, slope = silu_and_slope(widen(gate))
+    return dy * widen(value) * slope, dy * z * logistic(z)
 
 
 @op
@@ -77,13 +78,20 @@ def geglu(gate, value, *, approximate=True):
     Source: Shazeer (2020), "GLU variants improve transformer".
     """
     same_shapes("geglu", gate=gate, value=value)
-    opened, _ = gelu_and_slope(widen(gate), approximate)
-    return (opened * widen(value)).astype(gate.dtype), (gate, value)
+    return (gelu_of(widen(gate), approximate) * widen(value)).astype(gate.dtype), (gate, value)
 
 
 @geglu.backward
 def _(residuals, dy, *, approximate):
     gate, value = residuals
     dy = widen(dy)
-    opened, slope = gelu_and_slope(widen(gate), approximate)
+    opened = gelu_of(_again(widen(gate)), approximate)
+    _, slope = gelu_and_slope(widen(gate), approximate)
     return dy * widen(value) * slope, dy * opened
+
+
+def _again(gate):
+    """What is made of it is not made of the gate, so it is computed where it is needed: in less
+    time than another result is written down for it and read.
+    """
+    return lax.optimization_barrier(gate)

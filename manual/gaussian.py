@@ -8,7 +8,7 @@ import math
 import jax.numpy as jnp
 
 from handgrad.manual.losses import binary_cross_entropy_with_logits
-from handgrad.manual.numerics import expm1, widen
+from handgrad.manual.numerics import exp, expm1, widen
 from handgrad.manual.op import op
 from handgrad.manual.shapes import same_shapes
 
@@ -36,12 +36,12 @@ def gaussian_nll(mean, log_var, targets):
 def _(residuals, dy):
     z = _standard(*residuals)
     dy = widen(dy)[..., None]
-    dtargets = dy * z * jnp.exp(-0.5 * widen(residuals[1]))
+    dtargets = dy * z * exp(-0.5 * widen(residuals[1]))
     return -dtargets, 0.5 * dy * (1 - z) * (1 + z), dtargets
 
 
 def _standard(mean, log_var, targets):
-    return (widen(targets) - widen(mean)) * jnp.exp(-0.5 * widen(log_var))
+    return (widen(targets) - widen(mean)) * exp(-0.5 * widen(log_var))
 
 
 @op
@@ -78,14 +78,14 @@ def reparametrize(mean, log_var, noise):
     Source: Kingma, Welling (2014), "Auto-encoding variational Bayes", section 2.4.
     """
     same_shapes("reparametrize", mean=mean, log_var=log_var, noise=noise)
-    z = widen(mean) + jnp.exp(0.5 * widen(log_var)) * widen(noise)
+    z = widen(mean) + exp(0.5 * widen(log_var)) * widen(noise)
     return z.astype(mean.dtype), (log_var, noise)
 
 
 @reparametrize.backward
 def _(residuals, dy):
     log_var, noise = map(widen, residuals)
-    dnoise = widen(dy) * jnp.exp(0.5 * log_var)
+    dnoise = widen(dy) * exp(0.5 * log_var)
     return dy, 0.5 * dnoise * noise, dnoise
 
 

@@ -19,6 +19,7 @@ from handgrad.manual.numerics import (
     as_index,
     expm1,
     log_probabilities,
+    logistic,
     normalise,
     probabilities,
     widen,
@@ -172,7 +173,7 @@ def binary_cross_entropy_with_logits(logits, labels):
 def _(residuals, dy):
     logits, labels = residuals
     x, c, dy = widen(logits), widen(labels), widen(dy)
-    dx = dy * ((1 - c) * lax.logistic(x) - c * lax.logistic(-x))
+    dx = dy * ((1 - c) * logistic(x) - c * logistic(-x))
     dc = -dy * x  # softplus(−x) − softplus(x) = −x
     return dx.astype(logits.dtype), dc.astype(labels.dtype)
 

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+
+from handgrad.manual.numerics import logistic
 
 __all__ = ["mlp_hessian", "mlp_hessian_vector_product"]
 
@@ -21,12 +22,12 @@ def _tanh(z):
 
 
 def _sigmoid(z):
-    y = lax.logistic(z)
+    y = logistic(z)
     return y, y * (1 - y), y * (1 - y) * (1 - 2 * y)
 
 
 def _softplus(z):
-    y = lax.logistic(z)
+    y = logistic(z)
     return jnp.logaddexp(z, 0.0), y, y * (1 - y)
 
 

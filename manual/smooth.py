@@ -3,7 +3,7 @@ zeros of its own derivative; each backward keeps x alone."""
 
 import jax.numpy as jnp
 
-from handgrad.manual.numerics import expm1, widen
+from handgrad.manual.numerics import exp, expm1, widen
 from handgrad.manual.op import op
 from handgrad.manual.shapes import positive
 
@@ -34,7 +34,7 @@ def _(x, dy):
 
 def _tanh_of_softplus(x):
     """t and t′ with all their digits."""
-    e = jnp.exp(jnp.where(x > 0, -x, x))  # in (0, 1]
+    e = exp(jnp.where(x > 0, -x, x))  # in (0, 1]
     numerator = jnp.where(x > 0, 1 + 2 * e, e * (e + 2))  # n, or n e⁻²ˣ
     denominator = numerator + 2 * jnp.where(x > 0, e * e, 1)
     slope = 4 * jnp.where(x > 0, e, 1) * e * (1 + e) / (denominator * denominator)
@@ -110,4 +110,4 @@ def celu(x, *, alpha=1.0):
 @celu.backward
 def _(x, dy, *, alpha):
     not_positive = jnp.where(x > 0, 0, x)  # the branch not taken must not overflow either
-    return (jnp.where(x > 0, dy, dy * jnp.exp(not_positive / alpha)),)
+    return (jnp.where(x > 0, dy, dy * exp(not_positive / alpha)),)

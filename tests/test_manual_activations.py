@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from handgrad import manual, reference
-from handgrad.manual.numerics import expm1, length
+from handgrad.manual.numerics import exp, expm1, length
 
 DTYPES = (jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64)
 
@@ -317,6 +317,30 @@ def test_the_softmaxes_work_along_any_axis(axis):
         f = getattr(manual, name)
         moved = np.moveaxis(np.asarray(f(jnp.moveaxis(x, axis, -1))), -1, axis)
         np.testing.assert_allclose(f(x, axis=axis), moved, rtol=1e-6)
+
+
+def test_exp_has_its_digits_up_to_both_ends_of_float32():
+    """About an ulp up to 2.4e38 and 9 above, as its docstring has it; JAX's own in float64."""
+    top = 127.5 * np.log(2)
+    for least, most, ulps in ((-87.336, top, 1.2), (-1, 1, 1.2), (top, 88.7228, 9)):
+        x = np.linspace(least, most, 200_001).astype(np.float32)
+        true = np.exp(x.astype(float))
+        off = np.abs(np.asarray(jax.jit(exp)(x), float) - true)
+        assert (off <= ulps * np.spacing(true.astype(np.float32))).all()
+    ends = jnp.array([0.0, -0.0, jnp.inf, -jnp.inf, 88.73, 1e30, -88.1, -104.0, -1e30])
+    np.testing.assert_array_equal(exp(ends), [1, 1, jnp.inf, 0, jnp.inf, jnp.inf, 0, 0, 0])
+    assert jnp.isnan(exp(jnp.array([jnp.nan, -jnp.nan]))).all()
+    with jax.enable_x64(True):
+        x = jnp.linspace(-700.0, 700.0, 1001)
+        np.testing.assert_array_equal(exp(x), jnp.exp(x))
+
+
+def test_exp_is_its_own_derivative_twice():
+    points = jnp.concatenate([jnp.linspace(-87.0, 88.0, 1001), jnp.array([-jnp.inf, -1e9, -200.0])])
+    for derivative, rtol in ((jax.grad(exp), 4e-7), (jax.grad(jax.grad(exp)), 1.5e-6)):
+        np.testing.assert_allclose(
+            jax.vmap(derivative)(points), np.exp(np.asarray(points, float)), rtol=rtol, atol=2e-36
+        )
 
 
 def test_expm1_has_its_digits_in_both_precisions():
