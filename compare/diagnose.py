@@ -392,11 +392,13 @@ def _where(e: Evidence, i: int):
 def _near(e: Evidence, i: int):
     h, g = e.hand[i], e.truth[i]
     scale = np.abs(g).max(initial=0)
-    if h.size > 1 and np.isfinite(h).all() and 1e-7 * scale < np.abs(h - g).max() < 0.05 * scale:
-        return "near", (
-            f"is nearly right, to {np.abs(h - g).max() / scale:.1g} of its largest element: the "
-            "derivative of an approximation, a constant that is slightly off, or eps misplaced?"
-        )
+    if h.size < 2 or not np.isfinite(h).all() or not 0 < np.abs(h - g).max() < 0.05 * scale:
+        return None
+    off = np.abs(h - g).max() / scale
+    why = "the derivative of an approximation, a constant that is slightly off, or eps misplaced?"
+    if off < 1e-7:
+        why = "a constant written with too few digits, or something computed with fewer?"
+    return "near", f"is nearly right, to {off:.1g} of its largest element: {why}"
 
 
 RELATIONS: tuple[Callable, ...] = (

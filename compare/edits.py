@@ -79,7 +79,7 @@ class Edit:
 
 _UNLIKELY = {
     "wrong operation", "wrong function", "added where it is to be set", "another axis",
-    "a condition too many", "an index too many", "overwritten where it is to be added to",
+    "a condition too many", "an index too many",
 }  # fmt: skip
 WHOLE = ast.BinOp | ast.UnaryOp | ast.Call | ast.Subscript | ast.Compare | ast.IfExp | ast.BoolOp
 

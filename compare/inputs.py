@@ -118,6 +118,8 @@ class Domain:
                 return p / p.sum(-1, keepdims=True)
             case "unit vectors":
                 return normal / np.sqrt((normal**2).sum(-1, keepdims=True))
+            case "symmetric" | "positive definite" if len({*shape[-2:]}) > 1:
+                return normal  # at these sizes there is none
             case "symmetric":
                 return rng.choice(SCALES) * (normal + np.swapaxes(normal, -1, -2))
             case "positive definite":
@@ -244,6 +246,21 @@ def grown(leaves: Sequence[Any]) -> Iterator[Sizes]:
         yield new
     for n in sizes:
         yield {n: larger[n]}
+
+
+def small(leaves: Sequence[Any]) -> Iterator[Sizes]:
+    """Every size smaller, as different as they were: all alone, with their multiples; then each."""
+    sizes = _sizes(leaves)
+    tiny = {n: min(n, 2 + k) for k, n in enumerate(sizes)}
+    yield tiny
+    new: Sizes = {}
+    for n in sizes:
+        if n not in new:
+            new |= {k: m for k, m in _together(n, tiny[n], sizes)[-1].items() if k not in new}
+    yield new
+    yield {n: max(2, n // 2) for n in sizes}
+    for n in reversed(sizes):
+        yield from ({n: m} for m in (2, n // 2) if 1 < m < n)
 
 
 def apart(leaves: Sequence[Any]) -> Iterator[Axes]:

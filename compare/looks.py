@@ -20,12 +20,13 @@ LONGEST = 40  # characters of an expression that is brought in from elsewhere
 class Looks:
     """What the expressions of some functions were in one run, and what each makes a difference to.
 
-    shapes, fragments: by the text of an expression. complex, idle: nodes, by their id. suspects:
-    the nodes, of those looked at, that alone may be at fault, if one is.
+    shapes, ranges, fragments: by the text of an expression. complex, idle: nodes, by their id.
+    suspects: the nodes, of those looked at, that alone may be at fault, if one is.
     """
 
     of_node: dict[int, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     shapes: dict[str, set[tuple[int, ...]]] = dataclasses.field(default_factory=dict)
+    ranges: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     fragments: dict[str, Any] = dataclasses.field(default_factory=dict)
     complex: set[int] = dataclasses.field(default_factory=set)
     idle: set[int] = dataclasses.field(default_factory=set)
@@ -40,6 +41,11 @@ class Looks:
         if mine is None or theirs is None:
             return True
         return mine in theirs if alike else any(_spreads(shape, mine) for shape in theirs)
+
+    def within(self, text: str, least: float, most: float) -> bool:
+        """Whether its values are, as far as is known."""
+        lowest, highest = self.ranges.get(text, (least, most))
+        return least <= lowest and highest <= most
 
     def may_mend(self, site: Site) -> bool:
         """Not what makes a difference to a gradient that is right, or none to one that is wrong."""
@@ -79,6 +85,9 @@ def observe(
                 into.complex.add(id(nodes[k]))
             if kind in "fc" and kind:
                 floating.add(k)
+            if (kind == "f" or type(value) in (int, float)) and np.size(value):
+                least, most = into.ranges.get(texts[k], (np.inf, -np.inf))
+                into.ranges[texts[k]] = min(least, np.min(value)), max(most, np.max(value))
         return value
 
     def moved(k: int, rng: np.random.Generator) -> Callable[[int, Any], Any]:

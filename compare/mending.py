@@ -30,13 +30,14 @@ from handgrad.compare.mutate import Bench, Mend, Mutant, constants, mend, mutant
 from handgrad.compare.mutations import is_float
 from handgrad.compare.problem import Problem, Row, argument_names
 from handgrad.compare.rewrite import Kind, Rewrite, Written, patience, written
+from handgrad.compare.scaled import lacking
 from handgrad.compare.source import Place
 
 BUDGET = 5e8  # element operations spent on one round of changes of equations
 SECONDS = {
     "likely": 3.0,
     "unlikely": 1.5,
-    "further": 3.0,
+    "further": 5.0,
     "looking": 1.0,
 }  # by a run of the derivation as it is
 LOOKED_AT = 1e4  # element operations that the smallest change costs
@@ -44,6 +45,7 @@ FUNCTIONS = 12  # whose source is edited: the derivation, and what it calls
 LARGE = 5e7  # element operations of a derivation that is too slow to be edited
 MOST = 2  # mends that are looked for
 SECOND = 0.3  # seconds for the second of them
+SLOW = 2e-3  # seconds of a run from where on smaller arrays are looked for
 SMALLEST = 1e-7  # no edit of the source makes a smaller relative deviation
 
 Agrees = Callable[[list[np.ndarray]], bool]
@@ -130,8 +132,8 @@ class Search:
     def likely(self) -> list[Mend]:
         """A single change of an equation by itself, or a likely edit of the source."""
         if self.edited is not None and self.edited.fast:
-            return self.edited.mends("likely") or self._changed(lambda p: _each(mutants(p)))
-        found = self._changed(lambda p: _each(mutants(p)))
+            return self.edited.mends("likely") or self._changed(_of_one_equation)
+        found = self._changed(_of_one_equation)
         if self.edited is None:
             return found
         lines = {(m.place.file, m.place.line) for m in found if m.place} or None
@@ -152,7 +154,7 @@ class Search:
             left[0] -= 6 * (costs[at] + LOOKED_AT)
             return left[0] > 0
 
-        return self._changed(lambda p: constants(self._bench(), affords, self.names))
+        return self._changed(lambda bench: constants(bench, affords, self.names))
 
     def elsewhere(self) -> list[Mend]:
         """The other edits alone, where they cost little."""
@@ -164,7 +166,7 @@ class Search:
     def unlikely(self) -> list[Mend]:
         """Everything else: other operands, functions, factors and terms, other edits."""
         edited = self.edited
-        rounds = [lambda: self._changed(lambda p: _each(richer(p, self.names)))]
+        rounds = [lambda: self._changed(lambda bench: _each(richer(bench.program, self.names)))]
         if edited is not None:
             more = [lambda: edited.mends("unlikely"), lambda: edited.mends("further")]
             rounds = [*more, *rounds] if edited.fast else [*rounds, *more]
@@ -187,12 +189,38 @@ class Search:
         values = [program.values(*column) for column in self.columns]
         return Bench(program, values, self.agrees, self.truth)
 
-    def _changed(self, offers: Callable[[Program], Iterable]) -> list[Mend]:
+    def _changed(self, offers: Callable[[Bench], Iterable[Mutant]]) -> list[Mend]:
         if self.candidate.untraceable is not None:
             return []
-        return _latest_first(
-            mend(self._bench(), self._afforded(offers(self.candidate.single)), MOST)
+        bench = self._bench()
+        found = mend(bench, self._afforded(offers(bench)), MOST)
+        return _latest_first(m for m in found if self._at_other_sizes(m, offers))
+
+    def _at_other_sizes(self, found: Mend, offers: Callable[[Bench], Iterable[Mutant]]) -> bool:
+        """Whether the same change mends it there too, where it can be called so."""
+        p, rng = self.problem, witness.seeded(0, "sizes")
+        leaves, tree = jax.tree.flatten(p.args)
+        for sizes in itertools.islice(inputs.grown(leaves), 16):
+            try:
+                args = jax.tree.unflatten(tree, _drawn(leaves, sizes, rng))
+            except ValueError:  # a matrix that is to be square
+                continue
+            other = _instance(p, p.candidate, args, True)
+            if other is not None:
+                break
+        else:
+            return True
+        if other.right:
+            return True
+        program = Program(other.problem.candidate_row, *other.column, widened=other.problem.widened)
+        agrees = [functools.partial(_agree, other.truth)]
+        bench = Bench(program, [program.values(*other.column)], agrees, other.truth)
+        same = (
+            trial
+            for trial in offers(bench)
+            if trial.words == found.words and trial.place == found.place
         )
+        return any(bench.mended(trial) for trial in same)
 
     def _afforded(self, trials: Iterable[Mutant]) -> Iterator[Mutant]:
         """As many as the budget allows: of each, what follows from it is computed anew."""
@@ -229,6 +257,10 @@ def _latest_first(mends: Iterable[Mend]) -> list[Mend]:
     return sorted(mends, key=lambda m: (m.returns, -m.place.line if m.place else 0))
 
 
+def _of_one_equation(bench: Bench) -> Iterator[Mutant]:
+    return _each(mutants(bench.program))
+
+
 def _each(trials: Iterable) -> Iterator:
     """Every change by itself, then wherever its expression has made an equation."""
     once, again = itertools.tee(trials)
@@ -255,6 +287,20 @@ class Source:
     seconds: float
 
 
+@dataclasses.dataclass(frozen=True)
+class Instance:
+    """A derivation at some arguments: what it gives there, and what it should."""
+
+    problem: Problem
+    column: list[np.ndarray]
+    hand: list[np.ndarray]
+    truth: list[np.ndarray]
+
+    @property
+    def right(self) -> bool:
+        return _agree(self.truth, self.hand)
+
+
 class Edited:
     """The derivation with its source edited: run by NumPy where that can be, and traced at last."""
 
@@ -269,6 +315,7 @@ class Edited:
                 self.looks.shapes[name] = {np.shape(arg)}
         self.before = search.candidate.one(search.columns[0])
         self.sources: list[Source] = []
+        self.small: Instance | None = None
         self.patience = SECONDS["likely"]  # with a loop that may have lost its end
         left = SECONDS["likely"]
         if self.traceable and any(
@@ -289,6 +336,7 @@ class Edited:
                 self._look(source, SECONDS["looking"] / len(self.sources))
             if not self.looks.suspects:  # where all is nan, nothing tells
                 self.looks.idle.clear()
+            self.small = self._small()
 
     def _source(self, written: Written) -> Source | None:
         """None where what was written is not the derivation that was checked."""
@@ -313,6 +361,36 @@ class Edited:
 
     def _quiet(self, run: Callable) -> Callable:
         return lambda candidate: self._attempt(lambda: run(candidate))
+
+    def _small(self) -> Instance | None:
+        """The wrong derivation with smaller arrays, where it is as wrong and much faster."""
+        slow = [s for s in self.sources if s.seconds > SLOW and (s.by_numpy or not self.traceable)]
+        if not slow:
+            return None
+        leaves, tree = jax.tree.flatten(self.problem.args)
+        rng, until = witness.seeded(0, "small"), time.thread_time() + SECONDS["looking"]
+        for sizes in inputs.small(leaves):
+            if time.thread_time() > until:
+                return None
+            try:
+                args = jax.tree.unflatten(tree, _drawn(leaves, sizes, rng))
+            except ValueError:  # a matrix that is to be square
+                continue
+            found = _instance(self.problem, self.problem.candidate, args, self.traceable)
+            if found is None or found.right:
+                continue
+            started = time.thread_time()
+            results = self._attempt(lambda f=found, s=slow[0]: self._again(f, s), found.truth)
+            seconds = time.thread_time() - started
+            if results is not None and seconds < slow[0].seconds / 2:
+                return found
+        return None
+
+    def _again(self, at: Instance, source: Source, trial: Rewrite | None = None) -> list:
+        whole = source.written.compiled if trial is None else trial.candidate
+        if source.by_numpy:
+            return self._numpy(whole(self.names), at.problem, at.column)
+        return self._run(whole(), at.column, at.problem)
 
     def _timed(self, run: Callable[[], list]) -> float | None:
         """Seconds of the second run; None if it does not give what the derivation gives."""
@@ -348,14 +426,34 @@ class Edited:
                 if time.thread_time() > until or len(found) == MOST:
                     break
                 self.patience = 0.1 + 20 * source.seconds
-                if self._mends(trial, loosely and source.by_numpy):
-                    found[key] = Mend(trial.place, trial.words, trial.returns)
-                    until = min(until, time.thread_time() + SECOND)
+                for other in (trial, *self._solved(trial, source)):
+                    if self._mends(other, source, loosely):
+                        found[key] = Mend(other.place, other.words, other.returns)
+                        until = min(until, time.thread_time() + SECOND)
+                        break
         return _latest_first(found.values())
 
-    def _mends(self, trial: Rewrite, loosely: bool) -> bool:
+    def _solved(self, trial: Rewrite, source: Source) -> Iterator[Rewrite]:
+        """Where a value was doubled: times the number that it lacks."""
+        if not trial.doubles or not (source.by_numpy or not self.traceable):
+            return
+        column = self.search.columns[0]
+        if source.by_numpy:
+            doubled = self._attempt(lambda: self._numpy(trial.candidate(self.names)))
+        else:
+            doubled = self._attempt(lambda: self._run(trial.candidate(), column))
+        factor = doubled and lacking(self.before, doubled, self.search.truth)
+        if factor:
+            yield from source.written.scaled(trial, factor, self.looks)
+
+    def _mends(self, trial: Rewrite, source: Source, loosely: bool) -> bool:
         """loosely: NumPy's results can tell wrong from right."""
-        if loosely:
+        if self.small is not None and (source.by_numpy or not self.traceable):
+            small = self.small
+            results = self._attempt(lambda: self._again(small, source, trial), small.truth)
+            if results is None or not _agree(small.truth, results):
+                return False
+        if loosely and source.by_numpy:
             results = self._attempt(lambda: self._numpy(trial.candidate(self.names)))
             if results is None or not self.search.loosely(results):
                 return False
@@ -389,60 +487,74 @@ class Edited:
 
     def _verdict(self, candidate: Callable, args: tuple) -> bool | None:
         """Right or wrong; None where it cannot be called so."""
-        p = self.problem
-        try:
-            with patience(1.0):
-                other = Problem(candidate, p.reference, args, p.kind, p.argnums)
-                values = [v.value for v in other.variables]
-                rng = witness.seeded(0, "dy")
-                dys = [rng.standard_normal(s) for s in other.cotangent_shapes]
-                if p.kind == "gradient":
-                    dys = [np.ones(s) for s in other.cotangent_shapes]
-                run = other.candidate_row
-                if self.traceable:
-                    hand = Program(run, *values, *dys, widened=other.widened)(*values, *dys)
-                else:
-                    hand = [np.array(r) for r in run(*[v.copy() for v in (*values, *dys)])]
-                truth = Program(other.reference_row, *values, *dys)(*values, *dys)
-        except Exception:
-            return None
-        split = len(hand) - len(other.verified)
-        right = [*truth[:split], *(truth[len(dys) :][i] for i in other.verified)]
-        if [np.shape(h) for h in hand] != [np.shape(g) for g in right]:
-            return None
-        return _agree(right, hand)
+        found = _instance(self.problem, candidate, args, self.traceable)
+        return None if found is None else found.right
 
-    def _attempt(self, run: Callable[[], list]) -> list | None:
+    def _attempt(
+        self, run: Callable[[], list], like: Sequence[np.ndarray] | None = None
+    ) -> list | None:
         try:
             with patience(self.patience):
                 results = run()
         except Exception:  # whatever comes of a line that nobody has written
             return None
-        due = [t.shape for t in self.search.truth]
+        due = [t.shape for t in (self.search.truth if like is None else like)]
         if [np.shape(r) for r in results] != due:
             return None
         return results
 
-    def _variant(self, candidate: Callable) -> Problem:
-        variant = copy.copy(self.problem)
+    def _variant(self, candidate: Callable, problem: Problem | None = None) -> Problem:
+        variant = copy.copy(problem or self.problem)
         variant.candidate, variant.verified = candidate, list(self.problem.verified)
         return variant
 
-    def _run(self, candidate: Callable, column: list[np.ndarray]) -> list:
-        variant = self._variant(candidate)
+    def _run(
+        self, candidate: Callable, column: list[np.ndarray], problem: Problem | None = None
+    ) -> list:
+        variant = self._variant(candidate, problem)
         if not self.traceable:
             return [np.array(r) for r in variant.candidate_row(*[v.copy() for v in column])]
         return Program(variant.candidate_row, *column, widened=variant.widened)(*column)
 
-    def _numpy(self, candidate: Callable) -> list:
-        variant = self._variant(candidate)
+    def _numpy(
+        self,
+        candidate: Callable,
+        problem: Problem | None = None,
+        column: Sequence[np.ndarray] | None = None,
+    ) -> list:
+        variant = self._variant(candidate, problem)
         variant.leaves = [_as_held(leaf) for leaf in variant.leaves]
-        column = [v.view(eager.Array) for v in self.search.columns[0]]
+        column = [v.view(eager.Array) for v in column or self.search.columns[0]]
         if self.problem.kind != "function":
             return [np.asarray(r) for r in variant.candidate_row(*column)]
         if not isinstance(candidate, jax.custom_vjp):
             raise TypeError("what JAX differentiates does not run without it")
         return [np.asarray(r) for r in variant.candidate_by_rules(*column)]
+
+
+def _instance(p: Problem, candidate: Callable, args: tuple, traceable: bool) -> Instance | None:
+    """None where it cannot be called so."""
+    try:
+        with patience(1.0):
+            other = Problem(candidate, p.reference, args, p.kind, p.argnums)
+            values = [v.value for v in other.variables]
+            rng = witness.seeded(0, "dy")
+            dys = [rng.standard_normal(s) for s in other.cotangent_shapes]
+            if p.kind == "gradient":
+                dys = [np.ones(s) for s in other.cotangent_shapes]
+            run = other.candidate_row
+            if traceable:
+                hand = Program(run, *values, *dys, widened=other.widened)(*values, *dys)
+            else:
+                hand = [np.array(r) for r in run(*[v.copy() for v in (*values, *dys)])]
+            truth = Program(other.reference_row, *values, *dys)(*values, *dys)
+    except Exception:
+        return None
+    split = len(hand) - len(other.verified)
+    right = [*truth[:split], *(truth[len(dys) :][i] for i in other.verified)]
+    if [np.shape(h) for h in hand] != [np.shape(g) for g in right]:
+        return None
+    return Instance(other, [*values, *dys], hand, right)
 
 
 def _numbers(jaxpr: core.Jaxpr) -> list[float]:

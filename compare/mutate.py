@@ -140,8 +140,9 @@ def repeated(trials: Iterable[Mutant]) -> Iterator[Mutant]:
     """The same change wherever one expression has made an equation, as in an unrolled loop."""
     groups: dict[Any, list[Mutant]] = {}
     for mutant in trials:
-        groups.setdefault((mutant.place, mutant.words), []).append(mutant)
-    for (where, words), members in groups.items():
+        does = {eqn.primitive for eqn, _ in mutant.at.values()}
+        groups.setdefault((mutant.place, mutant.words, *does), []).append(mutant)
+    for (where, words, *_), members in groups.items():
         at = {top: change for m in members for top, change in m.at.items()}
         if len(at) > 1:
             yield Mutant(at, f"{words}, every time", where)

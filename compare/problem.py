@@ -11,7 +11,7 @@ import inspect
 import itertools
 import os
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -163,8 +163,10 @@ class Problem:
     def _examine_reference(self) -> None:
         """Trace the forward once, in the user's own precision: what it is, and what it returns."""
 
+        self._as_jax: dict[int, jax.Array] = {}
+
         def forward(*values):
-            y = self.reference(*self.rebuild(values))
+            y = self.reference(*self.rebuild(values, self._as_jax))
             for leaf in jax.tree.leaves(y):
                 if not isinstance(leaf, bool) and not is_number(leaf) and not _is_array(leaf):
                     raise Trouble(
@@ -183,7 +185,15 @@ class Problem:
         what = f"the reference {name_of(self.reference)}"
         try:
             try:
-                self.output = y = trace()
+                try:
+                    self.output = y = trace()
+                except jax.errors.TracerArrayConversionError:  # labels indexed by what is traced
+                    self._as_jax = {
+                        place: jnp.asarray(leaf)
+                        for place, leaf in enumerate(self.leaves)
+                        if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "iub"
+                    }
+                    self.output = y = trace()
             except jax.errors.JAXTypeError:  # it may branch on a number
                 before = len(self.variables)
                 self._hold_numbers(lambda v: self.argnums is None)
@@ -222,7 +232,7 @@ class Problem:
 
     def forward(self, *values: Any) -> list:
         """The floating-point outputs of the reference."""
-        y = jax.tree.leaves(self.reference(*self.rebuild(values)))
+        y = jax.tree.leaves(self.reference(*self.rebuild(values, self._as_jax)))
         return [jnp.asarray(y[i]) for i in self.inexact_outputs]
 
     def reference_row(self, *values: Any) -> list:
@@ -451,9 +461,11 @@ class Problem:
         )
         return tuple((v.shape, str(v.dtype)) for v in self.variables), constants
 
-    def rebuild(self, values: Sequence) -> tuple:
-        """The arguments with these values of the variables."""
+    def rebuild(self, values: Sequence, instead: Mapping[int, Any] | None = None) -> tuple:
+        """The arguments with these values of the variables, and other leaves instead of some."""
         leaves = [leaf.copy() if isinstance(leaf, np.ndarray) else leaf for leaf in self.leaves]
+        for place, leaf in (instead or {}).items():
+            leaves[place] = leaf
         for place, value in zip(self._places, values, strict=True):
             leaves[place] = value
         return jax.tree.unflatten(self.tree, leaves)

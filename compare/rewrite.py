@@ -28,7 +28,7 @@ from handgrad.compare.edits import Edit, edits, together
 from handgrad.compare.laboratory import with_rules
 from handgrad.compare.looks import Looks, observe
 from handgrad.compare.source import Place, is_library
-from handgrad.compare.substitutions import substitutions
+from handgrad.compare.substitutions import scaled, substitutions
 
 Kind = Literal["likely", "unlikely", "further"]
 Names = Callable[[dict[str, Any]], dict[str, Any]]  # the globals to run with, for a function's own
@@ -89,6 +89,18 @@ class Written:
                 if looks.may_mend(edit.site) is not idle:
                     yield Rewrite(self, edit, int(idle))
 
+    def scaled(self, trial: "Rewrite", factor: float, looks: Looks) -> Iterator["Rewrite"]:
+        """What is doubled there times the factor: by a size or a number that has a name, if any."""
+        held = self.function.__globals__
+        numbers = {
+            name: float(held[name])
+            for name in self._outer()
+            if isinstance(held[name], int | float) and not isinstance(held[name], bool)
+        }
+        if isinstance(self.definition, ast.FunctionDef):
+            for edit in scaled(self.definition, numbers, looks, trial.edit, factor):
+                yield Rewrite(self, edit, trial.stage)
+
     def _outer(self) -> tuple[str, ...]:
         """Numbers and arrays outside: eps, a slope, the edges of a graph; its own names first."""
         held, of = self.function.__globals__, int | float | np.ndarray | jax.Array
@@ -127,6 +139,14 @@ class Rewrite:
     @property
     def place(self) -> Place:
         return self.written.at(self.edit.line)
+
+    @property
+    def doubles(self) -> bool:
+        """Whether it is twice what stood there."""
+        match self.edit.new:
+            case ast.BinOp(ast.Constant(2), ast.Mult(), node):
+                return node is self.edit.site.node
+        return False
 
     @property
     def words(self) -> str:

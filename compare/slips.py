@@ -7,6 +7,7 @@ import ast
 import copy
 import functools
 import itertools
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -376,12 +377,28 @@ def _assigned(site: Site) -> Offers:
         for i, j in itertools.combinations(range(min(6, len(target.elts))), 2):
             turned = ast.Tuple(exchanged(target.elts, i, j), ast.Store())
             yield "order exchanged", ast.Assign([turned], node.value)
-    elif isinstance(target, ast.Name | ast.Subscript) and _looped(site):
+    elif _looped(site) or _set_before(site, ast.unparse(target)):
         yield "overwritten where it is to be added to", ast.AugAssign(target, ast.Add(), node.value)
     if isinstance(target, ast.Name) and any(
         isinstance(n, ast.Name) and n.id == target.id for n in ast.walk(node.value)
     ):
         yield "a line too many", ast.Pass()
+
+
+def _set_before(site: Site, target: str) -> bool:
+    """Whether it, or what it is a part or an attribute of, was set in a line above; so a gradient
+    of an object is always.
+    """
+    if isinstance(site.node.targets[0], ast.Attribute):
+        return True
+    inside = [p for p in site.parents if isinstance(p, ast.FunctionDef)]
+    whole = re.split(r"[.\[]", target)[0]
+    return any(
+        isinstance(node, ast.Assign)
+        and node.lineno < site.node.lineno
+        and any(ast.unparse(t) == whole for t in node.targets)
+        for node in ast.walk(inside[-1] if inside else site.node)
+    )
 
 
 def _looped(site: Site) -> bool:

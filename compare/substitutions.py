@@ -13,9 +13,10 @@ from typing import Any
 
 from handgrad.compare.edits import WHOLE, Edit, sites
 from handgrad.compare.looks import Looks
+from handgrad.compare.scaled import sizes, spelled
 from handgrad.compare.slips_of_calls import MODULES, Offers, Site, minus
 
-__all__ = ["substitutions"]
+__all__ = ["scaled", "substitutions"]
 
 
 def substitutions(
@@ -41,6 +42,12 @@ def substitutions(
         if offers is _other_names:
             for edit in (*_everywhere(known, looks), *_conjugates(known, looks)):
                 yield stage, edit
+        if offers is _factors:
+            for site, names, texts in known:
+                elements = [t for t in texts if _ELEMENT.fullmatch(t)]
+                fitting = [n for n in (*names, *elements) if looks.fits(site, n, False)]
+                for cause, new in _times(site, _slopes(fitting, looks)):
+                    yield stage, Edit(cause, site, new)
     for offers, alike in _BY_TEXT:
         stage += 1
         for site, _, texts in known:
@@ -53,14 +60,31 @@ def substitutions(
                 yield stage, Edit(cause, site, new)
 
 
+def scaled(
+    tree: ast.FunctionDef, numbers: dict[str, float], looks: Looks, edit: Edit, factor: float
+) -> Iterator[Edit]:
+    """What this edit doubles times the factor, as it may be written.
+
+    numbers: of names outside.
+    """
+    known = numbers | sizes(tree, _names_at(edit.site, ()), looks)
+    for new in spelled(edit.site.node, factor, known):
+        mean = isinstance(new.op, ast.Div) and abs(1 / factor) > 1.5
+        yield Edit("a sum taken for a mean" if mean else "a factor left out", edit.site, new)
+
+
+def _names_at(site: Site, outer: tuple[str, ...]) -> list[str]:
+    inside = [p for p in site.parents if isinstance(p, ast.FunctionDef)]
+    return list(dict.fromkeys(n for f in reversed(inside) for n in _values(f, outer)))
+
+
 Known = tuple[Site, list[str], list[str]]  # with the names and the expressions at hand
 
 
 def _known_sites(tree: ast.FunctionDef, outer: tuple[str, ...], looks: Looks) -> Iterator[Known]:
     containers = _containers(tree)
     for site in sites(tree):
-        inside = [p for p in site.parents if isinstance(p, ast.FunctionDef)]
-        names = list(dict.fromkeys(n for f in reversed(inside) for n in _values(f, outer)))
+        names = _names_at(site, outer)
         if not _known(site, names) or not looks.may_mend(site):
             continue
         if isinstance(site.node, ast.Name) and site.node.id in containers:
@@ -179,49 +203,82 @@ def _may_be_a_name(site: Site) -> bool:
 
 
 def _plain(site: Site, values: Sequence[str]) -> Offers:
-    """What needs no name: a sign, a two, a square, the number of rows."""
-    if not _arithmetic(site):
-        return
-    yield "wrong sign", minus(site.node)
-    yield "a factor left out", ast.BinOp(ast.Constant(2), ast.Mult(), site.node)
-    yield "a factor left out", ast.BinOp(site.node, ast.Div(), ast.Constant(2))
-    yield "a square left out", ast.BinOp(site.node, ast.Pow(), ast.Constant(2))
-    for name in values:
+    """What needs no name: a sign, a two, a square."""
+    if _arithmetic(site) and not _in_product(site):
+        yield "wrong sign", minus(site.node)
+        yield "a factor left out", ast.BinOp(ast.Constant(2), ast.Mult(), site.node)
+        yield "a factor left out", ast.BinOp(site.node, ast.Div(), ast.Constant(2))
+    if _arithmetic(site):
+        yield "a square left out", ast.BinOp(site.node, ast.Pow(), ast.Constant(2))
+    if isinstance(site.node, ast.Name):
+        yield "wrong operand", ast.BinOp(ast.Constant(1), ast.Sub(), site.node)
+
+
+def _means(site: Site, values: Sequence[str]) -> Offers:
+    for name in values if _arithmetic(site) and not _in_product(site) else ():
         for size in ("shape[0]", "shape[-1]", "size"):
-            yield (
-                "a sum taken for a mean",
-                ast.BinOp(site.node, ast.Div(), _expression(f"{name}.{size}")),
-            )
+            divided = ast.BinOp(site.node, ast.Div(), _expression(f"{name}.{size}"))
+            yield "a sum taken for a mean", divided
+
+
+def _in_sum(site: Site) -> bool:
+    """What is added to it is added to the sum, which is a place of its own."""
+    return isinstance(site.parent, ast.BinOp) and isinstance(site.parent.op, ast.Add | ast.Sub)
+
+
+def _in_product(site: Site) -> bool:
+    """What multiplies it multiplies the product, which is a place of its own."""
+    match site.parent:
+        case ast.BinOp(op=ast.Mult()) | ast.UnaryOp(op=ast.USub()):
+            return True
+        case ast.BinOp(op=ast.Div()):
+            return site.field == "left"
+    return False
 
 
 def _factors(site: Site, values: Sequence[str]) -> Offers:
-    if _arithmetic(site):
+    if _arithmetic(site) and not _in_product(site):
         for text in values:
-            yield "a factor left out", ast.BinOp(_expression(text), ast.Mult(), site.node)
+            left, right = _expression(text), site.node
+            if isinstance(right, ast.BinOp) and isinstance(right.op, ast.Mult | ast.Div):
+                left, right = right, left
+            yield "a factor left out", ast.BinOp(left, ast.Mult(), right)
             if not isinstance(site.node, ast.Name) or text != site.node.id:
                 cause = "not divided by what it is to be divided by"
                 yield cause, ast.BinOp(site.node, ast.Div(), _expression(text))
 
 
 def _terms(site: Site, values: Sequence[str]) -> Offers:
-    if _arithmetic(site) and not isinstance(site.node, ast.Name):
+    if not _arithmetic(site) or _in_sum(site):
+        return
+    if not isinstance(site.node, ast.Name):
         for text in values:
             yield "a term left out", ast.BinOp(site.node, ast.Add(), _expression(text))
             yield "a term left out", ast.BinOp(site.node, ast.Sub(), _expression(text))
-    elif _arithmetic(site):
+    else:
         for text in values:
             if text != site.node.id:
                 yield "a term left out", ast.BinOp(_expression(text), ast.Add(), site.node)
 
 
-def _slopes(site: Site, values: Sequence[str]) -> Offers:
+def _slopes(names: Sequence[str], looks: Looks) -> list[str]:
+    """The slopes of what may have had these for its outputs."""
+    return [
+        form.replace("v", name)
+        for form, possible in _SLOPES
+        for name in names
+        if name not in looks.ranges or possible(*looks.ranges[name])
+    ]
+
+
+def _times(site: Site, slopes: Sequence[str]) -> Offers:
     if not _arithmetic(site):
         return
-    for form in _SLOPES if isinstance(site.node, ast.Name) else _SLOPES[:5]:
-        for name in values:
-            if not isinstance(site.node, ast.Name) or name != site.node.id:
-                slope = _expression(form.replace("v", name))
-                yield "a factor left out", ast.BinOp(site.node, ast.Mult(), slope)
+    for slope in () if _in_product(site) else slopes:
+        yield "a factor left out", ast.BinOp(site.node, ast.Mult(), _expression(slope))
+
+
+def _of_silu(site: Site, values: Sequence[str]) -> Offers:
     match site.node:
         case ast.BinOp(ast.Constant(1), ast.Sub(), _):
             for name in values:
@@ -256,8 +313,8 @@ def _other_expressions(site: Site, values: Sequence[str]) -> Offers:
 
 # Those that need the very shape of what stands there, and those that may spread over it.
 _BY_NAME: tuple[tuple[Callable[[Site, Sequence[str]], Offers], bool], ...] = (
-    (_other_names, True), (_plain, True), (_factors, False), (_terms, False), (_slopes, False),
-    (_for_numbers, False), (_matrices, False),
+    (_plain, True), (_other_names, True), (_factors, False), (_means, True), (_terms, False),
+    (_of_silu, False), (_for_numbers, False), (_matrices, False),
 )  # fmt: skip
 _BY_TEXT: tuple[tuple[Callable[[Site, Sequence[str]], Offers], bool], ...] = (
     (_factors, False), (_other_expressions, True), (_terms, True),
@@ -265,11 +322,17 @@ _BY_TEXT: tuple[tuple[Callable[[Site, Sequence[str]], Offers], bool], ...] = (
 
 
 # What the chain rule leaves behind a nonlinearity.
+_ELEMENT = re.compile(r"\w+\[\w+\]")
 _MASK = re.compile("mask|keep|kept|valid|allow|causal|seen|drop")
-_SLOPES = (
-    "(1 - v)", "(1 - v**2)", "(v * (1 - v))", "(v > 0)", "v.sum(-1, keepdims=True)",
-    "(v > 0)[:, None]", "jnp.sign(v)",
-)  # fmt: skip
+_SLOPES: tuple[tuple[str, Callable[[float, float], bool]], ...] = (
+    ("(1 - v)", lambda least, most: least >= 0 and most <= 1),
+    ("(1 - v**2)", lambda least, most: least >= -1 and most <= 1),
+    ("(v * (1 - v))", lambda least, most: least >= 0 and most <= 1),
+    ("(v > 0)", lambda least, most: least <= 0 < most),
+    ("jnp.sign(v)", lambda least, most: least < 0 < most),
+    ("v.sum(-1, keepdims=True)", lambda least, most: True),
+    ("(v > 0)[:, None]", lambda least, most: least <= 0 < most),
+)
 
 
 def _values(tree: ast.FunctionDef, outer: tuple[str, ...]) -> list[str]:
