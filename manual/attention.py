@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from handgrad.manual.dense import affine
-from handgrad.manual.masks import allowed
+from handgrad.manual.masks import added, allowed
 from handgrad.manual.numerics import widen
 from handgrad.manual.op import op
 from handgrad.manual.shapes import number, whole
@@ -19,50 +19,60 @@ __all__ = ["attention", "grouped_query_attention", "multi_head_attention"]
 
 
 @op
-def attention(q, k, v, *, causal=False, lengths=None, mask=None, scale=None):
-    r"""Y = P V,  P = softmax(S) over the keys,  S = scale Q Kᵀ.
+def attention(q, k, v, bias=None, *, causal=False, lengths=None, mask=None, scale=None):
+    r"""Y = P V,  P = softmax(S) over the keys,  S = scale Q Kᵀ + B.
 
     q: (*batch, queries, width). k: (*batch, keys, width). v: (*batch, keys, out), the same batch
     axes for all three. Returns (*batch, queries, out). scale: a number, 1/√width if None.
+    bias: B, such as a relative position has, or None: (queries, keys) or of the rank of the scores
+    with axes of one, along which it is the same. Where it is −∞, a query may not see a key.
     What a query may see is what all of these allow:
     causal: query i sees the keys j ≤ i. lengths: integers of the shape of the first batch axis
     (a scalar where there is none); the keys from there on are padding. mask: booleans, True where
     a query may see a key, (queries, keys) or of the rank of the scores with axes of one.
     A query that may see nothing reads zero, and its gradient is zero.
     Backward, with p̄ = ȳ Vᵀ:
-        s̄ᵢⱼ = pᵢⱼ (p̄ᵢⱼ − Σₗ pᵢₗ p̄ᵢₗ),   V̄ = Pᵀ Ȳ,   Q̄ = scale S̄ K,   K̄ = scale S̄ᵀ Q
+        s̄ᵢⱼ = pᵢⱼ (p̄ᵢⱼ − Σₗ pᵢₗ p̄ᵢₗ),   V̄ = Pᵀ Ȳ,   Q̄ = scale S̄ K,   K̄ = scale S̄ᵀ Q,
+        B̄ = Σ S̄ over the axes along which B is the same
     where s̄ is computed from p̄ᵢⱼ − p̄ᵢₘ if pᵢₘ is above ½ (see `softmax`). float16 and bfloat16
     are computed in float32.
     Raises ValueError where the shapes do not fit or an axis is empty, and for a length outside
     [0, keys] that is known when the function is traced (as in a tuple); TypeError for wrong dtypes.
-    Source: Vaswani et al., "Attention is all you need" (2017), eq. 1.
+    Source: Vaswani et al., "Attention is all you need" (2017), eq. 1; the bias: Shaw et al.,
+    "Self-attention with relative position representations" (2018); Raffel et al., "T5" (2020).
     """
     _check("attention", q, k, v)
     if q.shape[:-2] != k.shape[:-2]:
         raise ValueError(
             f"attention: q has shape {q.shape} and k {k.shape}; their batch axes must be equal"
         )
-    seen = allowed("attention", (*q.shape[:-1], k.shape[-2]), causal, lengths, mask)
+    scores = (*q.shape[:-1], k.shape[-2])
+    seen = allowed("attention", scores, causal, lengths, mask)
     scale = scale_of("attention", scale, q)
-    y, weights = _read(q, k, v, seen, scale)
-    return y.astype(q.dtype), (q, k, v, weights)
+    b = None if bias is None else added("attention", bias, scores)
+    y, weights = _read(q, k, v, b, seen, scale)
+    return y.astype(q.dtype), (q, k, v, weights, bias)  # of bias the backward needs the shape
 
 
 @attention.backward
 def _(residuals, dy, *, scale):
-    q, k, v, weights = residuals  # the weights are zero where nothing may be seen, and so is s̄
-    return _read_back(q, k, v, weights, dy, scale_of("attention", scale, q))
+    q, k, v, weights, bias = residuals  # the weights are zero where nothing is seen, and so is s̄
+    scale = scale_of("attention", scale, q)
+    *dqkv, ds = _read_back(q, k, v, weights, dy, scale, biased=bias is not None)
+    return *dqkv, _bias_cotangent(ds, q, k, bias)
 
 
 @op
-def grouped_query_attention(q, k, v, *, causal=False, lengths=None, mask=None, scale=None):
+def grouped_query_attention(
+    q, k, v, bias=None, *, causal=False, lengths=None, mask=None, scale=None
+):
     r"""Attention of several heads, of which each group of heads shares the keys and the values.
 
     q: (batch, heads, queries, width). k: (batch, groups, keys, width). v: (batch, groups, keys,
     out); heads is a multiple of groups, and head h reads group ⌊h groups / heads⌋: one group is
     multi-query attention, as many as heads multi-head attention.
-    Returns (batch, heads, queries, out). causal, lengths (batch,), mask, scale: as for `attention`;
-    the scores are (batch, heads, queries, keys).
+    Returns (batch, heads, queries, out). bias, causal, lengths (batch,), mask, scale: as for
+    `attention`; the scores are (batch, heads, queries, keys).
     Backward: that of `attention` with the heads of a group as so many more queries of the same
     keys; the sums over queries in K̄ and V̄ then run over the heads of the group too.
     Raises ValueError and TypeError as `attention` does, and where groups do not divide heads.
@@ -76,17 +86,17 @@ def grouped_query_attention(q, k, v, *, causal=False, lengths=None, mask=None, s
             "(batch, heads, queries, width) and (batch, groups, keys, width)"
         )
     _check_heads(name, q.shape[1], k.shape[1])
-    return _grouped(name, q, k, v, causal, lengths, mask, scale)
+    return _grouped(name, q, k, v, bias, causal, lengths, mask, scale)
 
 
 @grouped_query_attention.backward
 def _(residuals, dy, *, scale):
-    q, k, v, weights = residuals
-    groups = k.shape[1]
-    dq, dk, dv = _read_back(
-        _by_group(q, groups), k, v, weights, _by_group(dy, groups), scale_of("attention", scale, q)
+    q, k, v, weights, bias = residuals
+    groups, scale = k.shape[1], scale_of("attention", scale, q)
+    dq, dk, dv, ds = _read_back(
+        _by_group(q, groups), k, v, weights, _by_group(dy, groups), scale, biased=bias is not None
     )
-    return dq.reshape(q.shape), dk, dv
+    return dq.reshape(q.shape), dk, dv, _bias_cotangent(ds, q, k, bias)
 
 
 @op
@@ -101,6 +111,7 @@ def multi_head_attention(
     bk=None,
     bv=None,
     bo=None,
+    bias=None,
     *,
     heads,
     causal=False,
@@ -112,12 +123,14 @@ def multi_head_attention(
     x: (batch, queries, in), which asks. context: (batch, keys, in_context), which is read: x again
     for self-attention. wq: (in, heads width). wk: (in_context, groups width).
     wv: (in_context, groups out). wo: (heads out, model). bq, bk, bv, bo: (columns,) of the matrix
-    of that name, or None for no bias. Returns (batch, queries, model).
+    of that name, or None. bias: what is added to the scores, as for `attention`, or None.
+    Returns (batch, queries, model).
     heads: their number; width follows from wq, and the number of groups from wk (fewer than heads:
     grouped queries). causal, lengths (batch,), mask: as for `attention`, the scores being
     (batch, heads, queries, keys); the scale is 1/√width.
     Backward: the cotangents of the affine map Wₒ, then of every head, then of the three affine
-    maps; context has those of the keys and those of the values, added up.
+    maps; context has those of the keys and those of the values, added up. The bias has that of
+    the heads.
     Raises ValueError where the shapes do not fit or heads do not divide the columns.
     Source: Vaswani et al., "Attention is all you need" (2017), section 3.2.2.
     """
@@ -128,7 +141,7 @@ def multi_head_attention(
     k, kept_k = affine.forward(context, wk, bk)
     v, kept_v = affine.forward(context, wv, bv)
     read, kept = _grouped(
-        name, _split(q, heads), _split(k, groups), _split(v, groups), causal, lengths, mask
+        name, _split(q, heads), _split(k, groups), _split(v, groups), bias, causal, lengths, mask
     )
     y, kept_o = affine.forward(_join(read), wo, bo)
     return y, (kept_q, kept_k, kept_v, kept, kept_o)
@@ -138,46 +151,69 @@ def multi_head_attention(
 def _(residuals, dy, *, heads):
     kept_q, kept_k, kept_v, kept, kept_o = residuals
     dread, dwo, dbo = affine.pullback(kept_o, dy)
-    dq, dk, dv = grouped_query_attention.pullback(kept, _split(dread, heads))
+    dq, dk, dv, dbias = grouped_query_attention.pullback(kept, _split(dread, heads))
     dx, dwq, dbq = affine.pullback(kept_q, _join(dq))
     dkeys, dwk, dbk = affine.pullback(kept_k, _join(dk))
     dvalues, dwv, dbv = affine.pullback(kept_v, _join(dv))
     dcontext = (widen(dkeys) + widen(dvalues)).astype(dkeys.dtype)
-    return dx, dcontext, dwq, dwk, dwv, dwo, dbq, dbk, dbv, dbo
+    return dx, dcontext, dwq, dwk, dwv, dwo, dbq, dbk, dbv, dbo, dbias
 
 
-def _grouped(name, q, k, v, causal, lengths, mask, scale=None):
+def _grouped(name, q, k, v, bias, causal, lengths, mask, scale=None):
     """What the heads of every group read, and the residuals; the name is for the messages."""
     scores = (*q.shape[:-1], k.shape[-2])
     seen = allowed(name, scores, causal, lengths, mask)
     if seen is not None:
         seen = _by_group(jnp.broadcast_to(seen, scores), k.shape[1])
-    y, weights = _read(_by_group(q, k.shape[1]), k, v, seen, scale_of(name, scale, q))
-    return y.reshape(*q.shape[:-1], v.shape[-1]).astype(q.dtype), (q, k, v, weights)
+    b = None
+    if bias is not None:
+        b = added(name, bias, scores)
+        b = _by_group(jnp.broadcast_to(b, (len(b), *scores[1:3], b.shape[3])), k.shape[1])
+    y, weights = _read(_by_group(q, k.shape[1]), k, v, b, seen, scale_of(name, scale, q))
+    return y.reshape(*q.shape[:-1], v.shape[-1]).astype(q.dtype), (q, k, v, weights, bias)
 
 
-def _read(q, k, v, seen, scale):
+def _read(q, k, v, bias, seen, scale):
     """What every query reads, and its weights: both in float32 at least."""
     q, k, v = widen(q), widen(k), widen(v)
     # q is scaled, not the scores: fused with − peak, a scaled score would be rounded otherwise
     scores = (scale * q) @ _t(k)  # (*batch, queries, keys)
     least = jnp.finfo(scores.dtype).min
+    if bias is not None:
+        scores = scores + jnp.broadcast_to(widen(bias), scores.shape)
+        least = -jnp.inf  # what is not seen: to the least number itself a bias may be set
     if seen is not None:
         scores = jnp.where(jnp.broadcast_to(seen, scores.shape), scores, least)
     peak = scores.max(-1, keepdims=True)
+    blind = peak == least  # nothing may be seen
+    if bias is not None:
+        peak = jnp.where(blind, 0, peak)
     e = jnp.exp(scores - peak)
-    total = jnp.where(peak == least, jnp.inf, e.sum(-1, keepdims=True))  # nothing may be seen
+    total = jnp.where(blind, jnp.inf, e.sum(-1, keepdims=True))
     weights = e / total
     return weights @ v, weights
 
 
-def _read_back(q, k, v, weights, dy, scale):
+def _read_back(q, k, v, weights, dy, scale, *, biased):
+    """The cotangents of q, k and v, and S̄ where there is a bias, which the scale is not of."""
     wide_q, wide_k, wide_v, dy = map(widen, (q, k, v, dy))
     dv = _t(weights) @ dy
     dp = dy @ _t(wide_v)
     dp = dp - (jnp.round(weights) * dp).sum(-1, keepdims=True)  # of a weight above ½, if any
-    ds = scale * weights * (dp - (weights * dp).sum(-1, keepdims=True))
-    return (ds @ wide_k).astype(q.dtype), (_t(ds) @ wide_q).astype(k.dtype), dv.astype(v.dtype)
+    from_mean = dp - (weights * dp).sum(-1, keepdims=True)
+    scaled = scale * weights * from_mean
+    dq, dk = (scaled @ wide_k).astype(q.dtype), (_t(scaled) @ wide_q).astype(k.dtype)
+    return dq, dk, dv.astype(v.dtype), weights * from_mean if biased else None
+
+
+def _bias_cotangent(ds, q, k, bias):
+    """Of S̄ the sum over the axes that the bias has not, or has of size one."""
+    if bias is None:
+        return None
+    own = (1,) * (q.ndim - bias.ndim) + bias.shape
+    along = tuple(axis for axis, n in enumerate(own) if n == 1)
+    ds = ds.reshape(*q.shape[:-1], k.shape[-2])  # the heads of a group apart again
+    return ds.sum(along, keepdims=True).reshape(bias.shape)
 
 
 def _t(x: jax.Array) -> jax.Array:

@@ -21,9 +21,11 @@ def blockwise_attention(q, k, v, *, causal=True, lengths=None, scale=None, block
 
     q, k: (*batch, time, width). v: (*batch, time, out). Returns (*batch, time, out). The function
     is `attention`, but for digits of s̄ that are small beside p̄ (below, p̄ᵢⱼ − Dᵢ cancels where one
-    weight is almost 1). causal: query i sees the keys j ≤ i. lengths: integers of the shape of the
-    first batch axis (a scalar where there is none); the keys from there on are padding, and a query
-    that may see nothing reads zero. scale: a number, 1/√width if None. block: rows at a time.
+    weight is almost 1), and without a bias, which would be as large as the weights. One of the keys
+    alone, as ALiBi's is, can be given as a column more: ones in q, and bias / scale in k.
+    causal: query i sees the keys j ≤ i. lengths: integers of the shape of the first batch axis (a
+    scalar where there is none); the keys from there on are padding, and a query that may see
+    nothing reads zero. scale: a number, 1/√width if None. block: rows at a time.
     The scores of a row come in pieces. With its peak m and sums so far, a new piece of scores s
         m′ = max(m, max s),   α = e^{m − m′},   eⱼ = e^{sⱼ − m′},
         l ← α l + Σⱼ eⱼ,   a ← α a + Σⱼ eⱼ vⱼ

@@ -56,7 +56,7 @@ def _(residuals, dy):
     for kept_conv, kept_tanh, kept_pool in reversed(kept):
         (dpooled,) = average_pool.pullback(kept_pool, dx, window=2)
         (dz,) = tanh.pullback(kept_tanh, dpooled.astype(dx.dtype))
-        dx, dkernel = conv.pullback(kept_conv, dz)
+        dx, dkernel, _ = conv.pullback(kept_conv, dz)
         dconvolutions.append((dkernel, widen(dz).sum((0, 1, 2))))
     return {"convolutions": dconvolutions[::-1], "dense": ddense}, dx, None
 

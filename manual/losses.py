@@ -25,7 +25,7 @@ from handgrad.manual.numerics import (
     widen,
 )
 from handgrad.manual.op import op
-from handgrad.manual.shapes import same_shapes
+from handgrad.manual.shapes import number, same_shapes
 
 __all__ = [
     "binary_cross_entropy",
@@ -153,28 +153,36 @@ def _(residuals, dy):
 
 
 @op
-def binary_cross_entropy_with_logits(logits, labels):
-    r"""L = −[c ln σ(x) + (1 − c) ln σ(−x)] = c softplus(−x) + (1 − c) softplus(x), per output.
+def binary_cross_entropy_with_logits(logits, labels, *, pos_weight=None):
+    r"""L = −[w c ln σ(x) + (1 − c) ln σ(−x)] = w c softplus(−x) + (1 − c) softplus(x), per output.
 
     logits, labels: any equal shapes, c in [0, 1]. Returns the same shape.
-    Backward: x̄ = L̄ ((1 − c)σ(x) − cσ(−x)),  c̄ = −L̄ x.
-    x̄ is L̄(σ(x) − c), written so that a label of 1 loses no digits at large x.
+    pos_weight: w, of the positive labels: a number, or one for each entry of the last axis; 1 if
+    None.
+    Backward: x̄ = L̄ ((1 − c)σ(x) − w cσ(−x)),  c̄ = L̄ (w softplus(−x) − softplus(x)).
+    With w = 1, x̄ is L̄(σ(x) − c), written so that a label of 1 loses no digits at large x, and
+    c̄ = −L̄ x.
     Raises ValueError where the shapes differ.
     Source: the logistic neuron, "Fundamentals of deep learning" (ch. 3); "The Math Behind Deep
     Learning" (ch. 14), eq. 14.151.
     """
     same_shapes("binary_cross_entropy_with_logits", logits=logits, labels=labels)
     x, c = widen(logits), widen(labels)
-    loss = c * softplus.forward(-x)[0] + (1 - c) * softplus.forward(x)[0]
+    wc = c if pos_weight is None else _weights(pos_weight, x) * c
+    loss = wc * softplus.forward(-x)[0] + (1 - c) * softplus.forward(x)[0]
     return loss.astype(logits.dtype), (logits, labels)
 
 
 @binary_cross_entropy_with_logits.backward
-def _(residuals, dy):
+def _(residuals, dy, *, pos_weight):
     logits, labels = residuals
     x, c, dy = widen(logits), widen(labels), widen(dy)
-    dx = dy * ((1 - c) * logistic(x) - c * logistic(-x))
-    dc = -dy * x  # softplus(−x) − softplus(x) = −x
+    if pos_weight is None:
+        wc, dc = c, -dy * x  # softplus(−x) − softplus(x) = −x
+    else:
+        w = _weights(pos_weight, x)
+        wc, dc = w * c, dy * (w * softplus.forward(-x)[0] - softplus.forward(x)[0])
+    dx = dy * ((1 - c) * logistic(x) - wc * logistic(-x))
     return dx.astype(logits.dtype), dc.astype(labels.dtype)
 
 
@@ -303,6 +311,19 @@ def check_labels(name, labels, **of_classes):
             f"{name}: {argument} have shape {array.shape} and labels {labels.shape}; they must be "
             "(*batch, classes) and (*batch,)"
         )
+
+
+def _weights(pos_weight, x):
+    """The weights of the positive labels, of the shape of the logits x and of their dtype."""
+    name = "binary_cross_entropy_with_logits"
+    if not hasattr(pos_weight, "shape"):
+        number(name, pos_weight=pos_weight)
+    elif pos_weight.shape not in ((), x.shape[-1:]):
+        raise ValueError(
+            f"{name}: pos_weight has shape {pos_weight.shape} and logits {x.shape}; it must be a "
+            "number, or one for each entry of the last axis"
+        )
+    return jnp.broadcast_to(jnp.asarray(pos_weight, x.dtype), x.shape)
 
 
 def _weighted_inverse(weight, x):

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import lax
 
-from handgrad.manual.losses import check_labels
+from handgrad.manual.losses import check_labels, loud
 from handgrad.manual.numerics import (
     as_index,
     expm1,
@@ -89,7 +89,8 @@ def multiclass_hinge(scores, labels, *, margin=1.0):
     what it lacks; cut to the dearest of them it is the loss of Crammer and Singer.
     Backward: s̄ⱼ = L̄ where sⱼ − s_c + m > 0, else 0, at the kink too;  s̄_c = −Σ_{j≠c} s̄ⱼ.
     Integers have no cotangent.
-    A label outside [0, classes) gives NaN, in the loss and in the gradient of its row.
+    A label outside [0, classes) gives NaN, in the loss and in the gradient of its row; the
+    gradient of a row whose loss is not used, L̄ = 0, is 0 whatever its label.
     Raises ValueError where the shapes do not fit, TypeError for labels that are not integers.
     Source: Weston, Watkins (1999), "Support vector machines for multi-class pattern recognition".
     """
@@ -107,9 +108,9 @@ def multiclass_hinge(scores, labels, *, margin=1.0):
 @multiclass_hinge.backward
 def _(residuals, dy):
     short, own, known = residuals
-    others = jnp.where(short, widen(dy)[..., None], 0)
-    dscores = jnp.where(own, -others.sum(-1, keepdims=True), others)
-    return jnp.where(known, dscores, jnp.nan).astype(dy.dtype), None
+    slope = jnp.where(short, 1, jnp.zeros(short.shape, wide(dy.dtype)))
+    slope = jnp.where(own, -slope.sum(-1, keepdims=True), slope)
+    return (loud(widen(dy)[..., None], known) * slope).astype(dy.dtype), None
 
 
 @op

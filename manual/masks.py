@@ -1,4 +1,7 @@
-"""Which places of padded sequences count: masks and lengths, checked and made of one shape."""
+"""Which places of padded sequences count: masks and lengths, checked and made of one shape.
+
+And what is added to the scores, which has the shapes that a mask has.
+"""
 
 from typing import Any
 
@@ -8,7 +11,7 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 
-__all__ = ["allowed", "check_lengths"]
+__all__ = ["added", "allowed", "check_lengths"]
 
 
 def allowed(
@@ -42,6 +45,14 @@ def allowed(
     return found
 
 
+def added(name: str, bias: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """A bias of scores of this shape, of their rank, each of its axes as long as theirs or one."""
+    if not jnp.issubdtype(bias.dtype, jnp.floating):
+        hint = "; a mask is given as mask=" if bias.dtype == jnp.bool_ else ""
+        raise TypeError(f"{name}: bias is {bias.dtype}, and must be floating-point{hint}")
+    return _beside(name, "bias", bias, shape)
+
+
 def check_lengths(name: str, lengths: Any, batch: tuple[int, ...], time: int) -> jax.Array:
     """The lengths as int32 of shape `batch`; those that are known now must lie in [0, time]."""
     array = lengths if isinstance(lengths, jax.Array) else np.asarray(lengths)
@@ -66,22 +77,26 @@ def check_lengths(name: str, lengths: Any, batch: tuple[int, ...], time: int) ->
 
 def _mask(name, mask, shape):
     mask = jnp.asarray(mask)
-    given = mask.shape
     if mask.dtype != jnp.bool_:
         raise TypeError(
             f"{name}: mask is {mask.dtype}, and must be boolean: True where a query may see a key"
         )
-    if mask.ndim == 2:
-        mask = mask.reshape((1,) * (len(shape) - 2) + mask.shape)
-    fits = len(mask.shape) == len(shape) and all(
-        m in (1, n) for m, n in zip(mask.shape, shape, strict=True)
+    return _beside(name, "mask", mask, shape)
+
+
+def _beside(name, argument, array, shape):
+    given = array.shape
+    if array.ndim == 2:
+        array = array.reshape((1,) * (len(shape) - 2) + array.shape)
+    fits = len(array.shape) == len(shape) and all(
+        m in (1, n) for m, n in zip(array.shape, shape, strict=True)
     )
     if not fits:
         raise ValueError(
-            f"{name}: mask has shape {given} and the scores {shape}; it must be "
+            f"{name}: {argument} has shape {given} and the scores {shape}; it must be "
             f"{shape[-2:]} (queries, keys), or have every axis of the scores, each as long or one"
         )
-    return mask
+    return array
 
 
 def _both(combine, a, b):

@@ -1,7 +1,8 @@
 """Normalisation: over the batch, over the features of a sample, of weights, to length one.
 
 Those over a sample keep x as it came, with two numbers a sample (one for rms_norm): x̂ is one
-product away from them, and in bfloat16 would take twice the memory of x.
+product away from them, and in bfloat16 would take twice the memory of x. Without γ it is 1, and
+without β it is 0; β is kept to tell the backward whether there is one.
 """
 
 import math
@@ -25,10 +26,10 @@ __all__ = [
 
 
 @op
-def batch_norm(x, gamma, beta, *, eps=1e-5):
+def batch_norm(x, gamma=None, beta=None, *, eps=1e-5):
     r"""y = γ x̂ + β,  x̂ = (x − μ) / σ,  σ = √(v + ε),  over all axes but the last (training).
 
-    x: (*batch, features). gamma, beta: (features,). eps: ε, a positive number.
+    x: (*batch, features). gamma, beta: (features,), or None. eps: ε, a positive number.
     Returns (y, μ, v): (*batch, features) and twice (features,), the statistics of this batch with
     v divided by its size n. Running statistics for `batch_norm_inference` are their moving
     average, m ← ρ m + (1 − ρ) μ; PyTorch's running variance is that of v n / (n − 1) instead.
@@ -40,74 +41,77 @@ def batch_norm(x, gamma, beta, *, eps=1e-5):
     Source: Ioffe and Szegedy, "Batch normalization" (2015); named by "The Math Behind Deep
     Learning" (ch. 14), summary.
     """
-    per_feature("batch_norm", x, least=2, gamma=gamma, beta=beta)
+    per_feature("batch_norm", x, least=2, **_given(gamma=gamma, beta=beta))
     positive("batch_norm", eps=eps)
     if 0 in x.shape[:-1]:
         raise ValueError(
             f"batch_norm: x has shape {x.shape}; a batch of nothing has no mean and no variance"
         )
     dtype = x.dtype
-    x, gamma, beta = widen(x), widen(gamma), widen(beta)
+    x = widen(x)
     axes = tuple(range(x.ndim - 1))
     mean = x.mean(axes, keepdims=True)  # (1…, features)
     centred = x - mean
     var = jnp.square(centred).mean(axes, keepdims=True)
     rstd = 1 / jnp.sqrt(var + eps)
     x_hat = centred * rstd
-    y = x_hat * _along(gamma, x) + _along(beta, x)
+    y = _affine(x_hat, gamma, beta)
     statistics = mean.reshape(-1).astype(dtype), var.reshape(-1).astype(dtype)
-    return (y.astype(dtype), *statistics), (x_hat, rstd, gamma)
+    return (y.astype(dtype), *statistics), (x_hat, rstd, gamma, beta)
 
 
 @batch_norm.backward
 def _(residuals, cotangents):
-    x_hat, rstd, gamma = residuals
+    x_hat, rstd, gamma, beta = residuals
     dy, dmean, dvar = map(widen, cotangents)
     axes = tuple(range(dy.ndim - 1))
     count = math.prod(dy.shape[:-1])
-    g = dy * _along(gamma, dy)
+    g = _scaled(dy, gamma)
     through_mean = g.mean(axes, keepdims=True)
     through_variance = x_hat * (g * x_hat).mean(axes, keepdims=True)
     dx = (g - through_mean - through_variance) * rstd
     dx = dx + (_along(dmean, dy) + 2 * _along(dvar, dy) * x_hat / rstd) / count
-    return dx, (dy * x_hat).sum(axes), dy.sum(axes)
+    return dx, *_affine_cotangents(dy, x_hat, gamma, beta)
 
 
 @op
 def batch_norm_inference(x, gamma, beta, mean, var, *, eps=1e-5):
     r"""y = γ (x − μ) / √(v + ε) + β, with the running statistics μ and v.
 
-    x: (*batch, features). gamma, beta, mean, var: (features,). eps: ε, a positive number.
-    Returns (*batch, features).
+    x: (*batch, features). gamma, beta: (features,), or None. mean, var: (features,). eps: ε, a
+    positive number. Returns (*batch, features).
     Backward, with σ = √(v + ε), x̂ = (x − μ) / σ and sums over the batch:
-        x̄ = γ ȳ / σ,   γ̄ = Σ ȳ x̂,   β̄ = Σ ȳ,   μ̄ = −γ β̄ / σ,   v̄ = −½ γ γ̄ / σ²
+        x̄ = γ ȳ / σ,   γ̄ = Σ ȳ x̂,   β̄ = Σ ȳ,   μ̄ = −γ Σ ȳ / σ,   v̄ = −½ γ Σ ȳ x̂ / σ²
     Raises ValueError where the shapes do not fit or eps is not positive.
     Source: Ioffe and Szegedy, "Batch normalization" (2015), algorithm 2.
     """
-    per_feature("batch_norm_inference", x, gamma=gamma, beta=beta, mean=mean, var=var)
+    vectors = _given(gamma=gamma, beta=beta)
+    per_feature("batch_norm_inference", x, **vectors, mean=mean, var=var)
     positive("batch_norm_inference", eps=eps)
     dtype = x.dtype
-    x, gamma, beta, mean, var = map(widen, (x, gamma, beta, mean, var))
+    x, mean, var = map(widen, (x, mean, var))
     rstd = 1 / jnp.sqrt(var + eps)
     x_hat = (x - _along(mean, x)) * _along(rstd, x)
-    return (x_hat * _along(gamma, x) + _along(beta, x)).astype(dtype), (x_hat, rstd, gamma)
+    return _affine(x_hat, gamma, beta).astype(dtype), (x_hat, rstd, gamma, beta)
 
 
 @batch_norm_inference.backward
 def _(residuals, dy):
-    x_hat, rstd, gamma = residuals
+    x_hat, rstd, gamma, beta = residuals
     dy = widen(dy)
     axes = tuple(range(dy.ndim - 1))
-    dgamma, dbeta = (dy * x_hat).sum(axes), dy.sum(axes)
-    dx = dy * _along(gamma * rstd, dy)
-    return dx, dgamma, dbeta, -gamma * rstd * dbeta, -0.5 * gamma * rstd * rstd * dgamma
+    along_x_hat, total = (dy * x_hat).sum(axes), dy.sum(axes)
+    slope = rstd if gamma is None else widen(gamma) * rstd
+    dx = dy * _along(slope, dy)
+    dgamma, dbeta = (None if v is None else d for v, d in ((gamma, along_x_hat), (beta, total)))
+    return dx, dgamma, dbeta, -slope * total, -0.5 * slope * rstd * along_x_hat
 
 
 @op
-def layer_norm(x, gamma, beta, *, eps=1e-5):
+def layer_norm(x, gamma=None, beta=None, *, eps=1e-5):
     r"""y = γ x̂ + β,  x̂ = (x − μ) / σ,  σ = √(v + ε),  over the last axis.
 
-    x: (*batch, features). gamma, beta: (features,). eps: ε, a positive number, beside the
+    x: (*batch, features). gamma, beta: (features,), or None. eps: ε, a positive number, beside the
     variance v (divided by the number of features). Returns (*batch, features).
     Backward, with g = ȳ ∘ γ and ⟨·⟩ the mean over the features, sums over the batch:
         x̄ = (g − ⟨g⟩ − x̂ ⟨g x̂⟩) / σ,   γ̄ = Σ ȳ x̂,   β̄ = Σ ȳ
@@ -116,62 +120,62 @@ def layer_norm(x, gamma, beta, *, eps=1e-5):
     Raises ValueError where the shapes do not fit or eps is not positive.
     Source: Ba, Kiros, Hinton (2016), "Layer normalization".
     """
-    per_feature("layer_norm", x, gamma=gamma, beta=beta)
+    per_feature("layer_norm", x, **_given(gamma=gamma, beta=beta))
     positive("layer_norm", eps=eps)
     statistics = _statistics(widen(x), (-1,), eps)  # twice (*batch, 1)
-    y = _standard(x, statistics) * _along(widen(gamma), x) + _along(widen(beta), x)
-    return y.astype(x.dtype), (x, statistics, gamma)
+    y = _affine(_standard(x, statistics), gamma, beta)
+    return y.astype(x.dtype), (x, statistics, gamma, beta)
 
 
 @layer_norm.backward
 def _(residuals, dy):
-    x, statistics, gamma = residuals
+    x, statistics, gamma, beta = residuals
     dy, x_hat = widen(dy), _standard(x, statistics)
-    dx = _through_statistics(dy * _along(widen(gamma), dy), x_hat, statistics, (-1,))
-    batch = tuple(range(dy.ndim - 1))
-    return dx, (dy * x_hat).sum(batch), dy.sum(batch)
+    dx = _through_statistics(_scaled(dy, gamma), x_hat, statistics, (-1,))
+    return dx, *_affine_cotangents(dy, x_hat, gamma, beta)
 
 
 @op
-def rms_norm(x, gamma, *, eps=1e-6):
+def rms_norm(x, gamma=None, *, eps=1e-6):
     r"""y = γ x̂,  x̂ = x / ρ,  ρ = √(⟨x²⟩ + ε),  ⟨·⟩ the mean over the last axis.
 
-    x: (*batch, features). gamma: (features,). eps: ε, a positive number, beside the mean square.
-    Returns (*batch, features).
+    x: (*batch, features). gamma: (features,), or None. eps: ε, a positive number, beside the mean
+    square. Returns (*batch, features).
     Backward, with g = ȳ ∘ γ:  x̄ = (g − x̂ ⟨g x̂⟩) / ρ,   γ̄ = Σ ȳ x̂ over the batch.
     A zero vector has ρ = √ε. float16 and bfloat16 are computed in float32.
     Raises ValueError where the shapes do not fit or eps is not positive.
     Source: Zhang, Sennrich (2019), "Root mean square layer normalization".
     """
-    per_feature("rms_norm", x, gamma=gamma)
+    per_feature("rms_norm", x, **_given(gamma=gamma))
     positive("rms_norm", eps=eps)
     z = widen(x)
     rms = jnp.sqrt(jnp.square(z).mean(-1, keepdims=True) + eps)  # (*batch, 1)
-    return (z / rms * _along(widen(gamma), x)).astype(x.dtype), (x, rms, gamma)
+    return _scaled(z / rms, gamma).astype(x.dtype), (x, rms, gamma)
 
 
 @rms_norm.backward
 def _(residuals, dy):
     x, rms, gamma = residuals
     dy, x_hat = widen(dy), widen(x) / rms
-    g = dy * _along(widen(gamma), dy)
+    g = _scaled(dy, gamma)
     dx = (g - x_hat * (g * x_hat).mean(-1, keepdims=True)) / rms
-    return dx, (dy * x_hat).sum(tuple(range(dy.ndim - 1)))
+    dgamma, _ = _affine_cotangents(dy, x_hat, gamma, None)
+    return dx, dgamma
 
 
 @op
-def group_norm(x, gamma, beta, *, groups, eps=1e-5):
+def group_norm(x, gamma=None, beta=None, *, groups, eps=1e-5):
     r"""y = γ x̂ + β,  x̂ = (x − μ) / √(v + ε),  over all places and the channels of one group.
 
     x: (batch, *space, channels), the channels in `groups` blocks of equal size. gamma, beta:
-    (channels,). eps: ε, a positive number. Returns the shape of x.
+    (channels,), or None. eps: ε, a positive number. Returns the shape of x.
     Backward: layer_norm's, with ⟨·⟩ the mean over the places and the channels of a group, and γ̄
     and β̄ summed over batch and places. float16 and bfloat16 are computed in float32.
     Raises ValueError where the shapes do not fit, the channels cannot be divided into groups, or
     eps is not positive.
     Source: Wu, He (2018), "Group normalization".
     """
-    per_feature("group_norm", x, least=2, gamma=gamma, beta=beta)
+    per_feature("group_norm", x, least=2, **_given(gamma=gamma, beta=beta))
     positive("group_norm", eps=eps)
     groups = whole("group_norm", groups=groups)
     if x.shape[-1] % groups:
@@ -182,18 +186,16 @@ def group_norm(x, gamma, beta, *, groups, eps=1e-5):
     grouped = _grouped(x, groups)
     statistics = _statistics(widen(grouped), (1, 3), eps)  # twice (batch, 1, groups, 1)
     x_hat = _standard(grouped, statistics).reshape(x.shape)
-    y = x_hat * _along(widen(gamma), x) + _along(widen(beta), x)
-    return y.astype(x.dtype), (x, statistics, gamma)
+    return _affine(x_hat, gamma, beta).astype(x.dtype), (x, statistics, gamma, beta)
 
 
 @group_norm.backward
 def _(residuals, dy, *, groups):
-    x, statistics, gamma = residuals
+    x, statistics, gamma, beta = residuals
     dy, x_hat = widen(dy), _standard(_grouped(x, groups), statistics)
-    g = _grouped(dy * _along(widen(gamma), dy), groups)
+    g = _grouped(_scaled(dy, gamma), groups)
     dx = _through_statistics(g, x_hat, statistics, (1, 3)).reshape(x.shape)
-    batch = tuple(range(dy.ndim - 1))
-    return dx, (dy * x_hat.reshape(x.shape)).sum(batch), dy.sum(batch)
+    return dx, *_affine_cotangents(dy, x_hat.reshape(x.shape), gamma, beta)
 
 
 def _grouped(x, groups):
@@ -203,34 +205,56 @@ def _grouped(x, groups):
 
 
 @op
-def instance_norm(x, gamma, beta, *, eps=1e-5):
+def instance_norm(x, gamma=None, beta=None, *, eps=1e-5):
     r"""y = γ x̂ + β,  x̂ = (x − μ) / √(v + ε),  over the places of one sample and channel.
 
-    x: (batch, *space, channels). gamma, beta: (channels,). eps: ε, a positive number.
+    x: (batch, *space, channels). gamma, beta: (channels,), or None. eps: ε, a positive number.
     Returns the shape of x.
     Backward: layer_norm's, with ⟨·⟩ the mean over the places.
     float16 and bfloat16 are computed in float32.
     Raises ValueError where the shapes do not fit or eps is not positive.
     Source: Ulyanov, Vedaldi, Lempitsky (2016), "Instance normalization".
     """
-    per_feature("instance_norm", x, least=3, gamma=gamma, beta=beta)
+    per_feature("instance_norm", x, least=3, **_given(gamma=gamma, beta=beta))
     positive("instance_norm", eps=eps)
     statistics = _statistics(widen(x), _space(x), eps)  # twice (batch, 1…, channels)
-    y = _standard(x, statistics) * _along(widen(gamma), x) + _along(widen(beta), x)
-    return y.astype(x.dtype), (x, statistics, gamma)
+    y = _affine(_standard(x, statistics), gamma, beta)
+    return y.astype(x.dtype), (x, statistics, gamma, beta)
 
 
 @instance_norm.backward
 def _(residuals, dy):
-    x, statistics, gamma = residuals
+    x, statistics, gamma, beta = residuals
     dy, x_hat = widen(dy), _standard(x, statistics)
-    dx = _through_statistics(dy * _along(widen(gamma), dy), x_hat, statistics, _space(x))
-    batch = tuple(range(dy.ndim - 1))
-    return dx, (dy * x_hat).sum(batch), dy.sum(batch)
+    dx = _through_statistics(_scaled(dy, gamma), x_hat, statistics, _space(x))
+    return dx, *_affine_cotangents(dy, x_hat, gamma, beta)
 
 
 def _space(x):
     return tuple(range(1, x.ndim - 1))
+
+
+def _given(**vectors):
+    """Those that are not None."""
+    return {name: v for name, v in vectors.items() if v is not None}
+
+
+def _scaled(x, gamma):
+    """γ x."""
+    return x if gamma is None else x * _along(widen(gamma), x)
+
+
+def _affine(x_hat, gamma, beta):
+    """γ x̂ + β."""
+    y = _scaled(x_hat, gamma)
+    return y if beta is None else y + _along(widen(beta), y)
+
+
+def _affine_cotangents(dy, x_hat, gamma, beta):
+    """γ̄ and β̄."""
+    batch = tuple(range(dy.ndim - 1))
+    dgamma = None if gamma is None else (dy * x_hat).sum(batch)
+    return dgamma, None if beta is None else dy.sum(batch)
 
 
 def _statistics(x, axes, eps):

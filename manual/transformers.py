@@ -59,7 +59,7 @@ def _(residuals, dy, *, heads):
     dn, *dup = affine.pullback(kept_up, du)
     dx, *dnorm2 = layer_norm.pullback(kept_norm2, dn)
     dy = dy + dx.astype(dy.dtype)
-    dn, dcontext, *dattention = multi_head_attention.pullback(kept_attention, dy, heads=heads)
+    dn, dcontext, *dattention, _ = multi_head_attention.pullback(kept_attention, dy, heads=heads)
     dx, *dnorm1 = layer_norm.pullback(kept_norm1, dn + dcontext)
     branches = map(tuple, (dnorm1, dattention, dnorm2, dup, ddown))
     return dict(zip(GPT, branches, strict=True)), dy + dx.astype(dy.dtype)
@@ -299,7 +299,7 @@ def _attention_back(residuals, dy):
     kept_q, kept_k, kept_v, turned_q, turned_k, kept, kept_o = residuals
     dy, dwo, _ = affine.pullback(kept_o, dy)
     q = kept[0]  # (batch, heads, time, width)
-    dq, dk, dv = grouped_query_attention.pullback(kept, _split(dy, q.shape[-1]))
+    dq, dk, dv, _ = grouped_query_attention.pullback(kept, _split(dy, q.shape[-1]))
     (dq,), (dk,) = rotary.pullback(turned_q, dq), rotary.pullback(turned_k, dk)
     (dx_q, dwq, _), (dx_k, dwk, _), (dx_v, dwv, _) = (
         affine.pullback(of, _join(d)) for of, d in ((kept_q, dq), (kept_k, dk), (kept_v, dv))

@@ -6,21 +6,27 @@ import jax.numpy as jnp
 __all__ = ["attention", "grouped_query_attention", "multi_head_attention"]
 
 
-def attention(q, k, v, *, causal=False, lengths=None, mask=None, scale=None):
-    """softmax(scale q kᵀ) v; zero for a query that may see nothing."""
+def attention(q, k, v, bias=None, *, causal=False, lengths=None, mask=None, scale=None):
+    """softmax(scale q kᵀ + bias) v; zero for a query that may see nothing."""
     scale = 1 / q.shape[-1] ** 0.5 if scale is None else scale
     scores = jnp.einsum("...qd,...kd->...qk", q, k) * scale
     seen = _seen(scores.shape, causal, lengths, mask)
+    if bias is not None:
+        bias = jnp.broadcast_to(jnp.expand_dims(bias, [*range(q.ndim - bias.ndim)]), scores.shape)
+        seen = seen & (bias > -jnp.inf)
+        scores = scores + bias
     p = jax.nn.softmax(jnp.where(seen, scores, jnp.finfo(scores.dtype).min), axis=-1)
     y = jnp.einsum("...qk,...kd->...qd", p, v)
     return jnp.where(seen.any(-1, keepdims=True), y, jnp.zeros_like(y))
 
 
-def grouped_query_attention(q, k, v, *, causal=False, lengths=None, mask=None, scale=None):
+def grouped_query_attention(
+    q, k, v, bias=None, *, causal=False, lengths=None, mask=None, scale=None
+):
     """Every group of keys and values is repeated for the heads that share it."""
     share = q.shape[1] // k.shape[1]
     k, v = jnp.repeat(k, share, axis=1), jnp.repeat(v, share, axis=1)
-    return attention(q, k, v, causal=causal, lengths=lengths, mask=mask, scale=scale)
+    return attention(q, k, v, bias, causal=causal, lengths=lengths, mask=mask, scale=scale)
 
 
 def multi_head_attention(
@@ -34,6 +40,7 @@ def multi_head_attention(
     bk=None,
     bv=None,
     bo=None,
+    bias=None,
     *,
     heads,
     causal=False,
@@ -51,7 +58,7 @@ def multi_head_attention(
     q = jnp.stack(jnp.split(project(x, wq, bq), heads, axis=-1), axis=1)
     k = jnp.stack(jnp.split(project(context, wk, bk), groups, axis=-1), axis=1)
     v = jnp.stack(jnp.split(project(context, wv, bv), groups, axis=-1), axis=1)
-    y = grouped_query_attention(q, k, v, causal=causal, lengths=lengths, mask=mask)
+    y = grouped_query_attention(q, k, v, bias, causal=causal, lengths=lengths, mask=mask)
     return project(jnp.concatenate([y[:, h] for h in range(heads)], axis=-1), wo, bo)
 
 

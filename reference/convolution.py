@@ -12,31 +12,38 @@ NUMBERS = {
 }
 
 
-def conv(x, kernel, *, stride=1, padding=0, dilation=1, input_dilation=1, groups=1):
+def conv(x, kernel, b=None, *, stride=1, padding=0, dilation=1, input_dilation=1, groups=1):
     """Cross-correlation of (batch, *space, in) with (*window, in / groups, out)."""
     space = x.ndim - 2
-    return lax.conv_general_dilated(
+    y = lax.conv_general_dilated(
         x,
         kernel,
         _spread(stride, space),
-        _pairs(padding, space),
+        padding if isinstance(padding, str) else _pairs(padding, space),
         lhs_dilation=_spread(input_dilation, space),
         rhs_dilation=_spread(dilation, space),
         dimension_numbers=NUMBERS[space],
         feature_group_count=groups,
     )
+    return y if b is None else y + b.reshape((1,) * (space + 1) + b.shape)
 
 
-def conv_transpose(x, kernel, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1):
+def conv_transpose(
+    x, kernel, b=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1
+):
     """Group by group; lax's own padding is counted from the full overlap."""
     space = x.ndim - 2
     full = [d * (k - 1) for d, k in zip(_spread(dilation, space), kernel.shape[:-2], strict=True)]
-    pads = [
-        (f - low, f - high + extra)
-        for f, (low, high), extra in zip(
-            full, _pairs(padding, space), _spread(output_padding, space), strict=True
-        )
-    ]
+    pads = (
+        padding
+        if isinstance(padding, str)
+        else [
+            (f - low, f - high + extra)
+            for f, (low, high), extra in zip(
+                full, _pairs(padding, space), _spread(output_padding, space), strict=True
+            )
+        ]
+    )
     parts = [
         lax.conv_transpose(
             part_of_x,
@@ -51,7 +58,8 @@ def conv_transpose(x, kernel, *, stride=1, padding=0, output_padding=0, dilation
             jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True
         )
     ]
-    return jnp.concatenate(parts, -1)
+    y = jnp.concatenate(parts, -1)
+    return y if b is None else y + b.reshape((1,) * (space + 1) + b.shape)
 
 
 def _spread(value, space):

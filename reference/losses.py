@@ -37,8 +37,13 @@ def binary_cross_entropy(probabilities, labels):
     return -(xlogy(labels, probabilities) + xlog1py(1 - labels, -probabilities))
 
 
-def binary_cross_entropy_with_logits(logits, labels):
-    return optax.sigmoid_binary_cross_entropy(logits, labels)
+def binary_cross_entropy_with_logits(logits, labels, *, pos_weight=None):
+    if pos_weight is None:
+        return optax.sigmoid_binary_cross_entropy(logits, labels)
+    of_one = optax.sigmoid_binary_cross_entropy(logits, jnp.ones_like(labels))
+    of_zero = optax.sigmoid_binary_cross_entropy(logits, jnp.zeros_like(labels))
+    weights = jnp.broadcast_to(jnp.asarray(pos_weight, logits.dtype), logits.shape)
+    return labels * weights * of_one + (1 - labels) * of_zero
 
 
 def categorical_cross_entropy(probabilities, labels):

@@ -123,6 +123,163 @@ def test_the_size_of_the_blocks_does_not_matter(time, block, causal, lengths):
         )
 
 
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(
+    ones=st.lists(st.booleans(), min_size=4, max_size=4),
+    of_all=st.booleans(),
+    causal=st.booleans(),
+    lengths=st.none() | st.tuples(st.integers(0, 5), st.integers(0, 5)),
+    name=st.sampled_from(["attention", "grouped_query_attention"]),
+)
+def test_a_bias_of_any_axes_is_that_bias_spread_out(ones, of_all, causal, lengths, name):
+    """Its gradient is the sum of that of the whole over the axes along which it is the same."""
+    with jax.enable_x64(True):
+        groups = 4 if name == "attention" else 2
+        shapes = (2, 4, 3, 2), (2, groups, 5, 2), (2, groups, 5, 3), (2, 4, 3, 5)
+        *qkv, dy = draw(np.random.default_rng(10), *shapes[:3], (2, 4, 3, 3))
+        shape = (
+            (3, 5) if of_all else [1 if one else n for one, n in zip(ones, shapes[3], strict=True)]
+        )
+        (bias,) = draw(np.random.default_rng(11), shape)
+        f = functools.partial(getattr(manual, name), causal=causal, lengths=lengths)
+        g = functools.partial(getattr(reference, name), causal=causal, lengths=lengths)
+        *ours, dbias = gradients(f, (*qkv, bias), dy)
+        whole = jnp.broadcast_to(bias, shapes[3])
+        for h in (f, g):
+            *theirs, dwhole = gradients(h, (*qkv, whole), dy)
+            own = (1,) * (4 - bias.ndim) + bias.shape
+            along = tuple(axis for axis, n in enumerate(own) if n == 1)
+            summed = dwhole.sum(along, keepdims=True).reshape(bias.shape)
+            for a, b in zip((*ours, dbias), (*theirs, summed), strict=True):
+                np.testing.assert_allclose(a, b, rtol=0, atol=2e-14 * (1 + np.abs(b).max()))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+def test_a_bias_of_minus_infinity_masks(dtype):
+    """Values, gradients and second derivatives are those of the mask, and none of them is NaN."""
+    rng = np.random.default_rng(12)
+    q, k, v, bias = draw(rng, (2, 4, 3), (2, 5, 3), (2, 5, 2), (4, 5), dtype=dtype)
+    seen = rng.random((4, 5)) < 0.5
+    seen[1], seen[:, 2] = False, False  # a query sees nothing, a key is not seen
+
+    def orders(f):
+        def first(*args):
+            y, vjp = jax.vjp(f, *args)
+            return y, vjp(jnp.ones_like(y).at[0, 0].set(2))
+
+        def run(*args):
+            (y, gradient), vjp = jax.vjp(first, *args)
+            return y, gradient, vjp((jnp.zeros_like(y), jax.tree.map(jnp.ones_like, gradient)))
+
+        return jax.tree.leaves(jax.jit(run)(q, k, v, bias))
+
+    masked = orders(functools.partial(manual.attention, mask=seen))
+    hidden = orders(lambda q, k, v, b: manual.attention(q, k, v, jnp.where(seen, b, -jnp.inf)))
+    set_so = orders(
+        lambda *qkvb: manual.attention(
+            *qkvb[:3], qkvb[3] + np.where(seen, 0, -np.inf).astype(dtype)
+        )
+    )
+    for a, b, c in zip(masked, hidden, set_so, strict=True):
+        assert a.dtype == b.dtype == dtype
+        assert np.isfinite(np.asarray(a, float)).all()
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a, c)
+    y, dq, dk, dv, dbias = masked[:5]
+    assert all(leaf.any() for leaf in (y[:, 0], dq[:, 0], dbias[0]))
+    assert not any(leaf.any() for leaf in (y[:, 1], dq[:, 1], dk[:, 2], dv[:, 2]))
+    assert not np.asarray(dbias, float)[~seen].any()
+
+
+def test_a_bias_of_the_least_number_is_a_number():
+    """As in PyTorch, where it is a custom to mask by it: a row of it sees all keys alike."""
+    q, k, v = draw(np.random.default_rng(13), (2, 3), (4, 3), (4, 5), dtype=np.float32)
+    for least in (jnp.finfo(jnp.float32).min, -1e30):
+        bias = jnp.array([[least] * 4, [0.0, least, 0.0, least]])
+        y, *found = gradients(manual.attention, (q, k, v, bias), jnp.ones((2, 5)))
+        np.testing.assert_allclose(y[0], np.asarray(v).mean(0), rtol=1e-5, atol=1e-7)
+        seen = jax.jit(functools.partial(manual.attention, mask=bias[1:] == 0))(q[1:], k, v)
+        np.testing.assert_allclose(y[1:], seen, rtol=1e-6)
+        assert all(np.isfinite(leaf).all() for leaf in found)
+
+
+def test_what_is_added_to_a_row_of_scores_does_not_matter():
+    """ALiBi's bias, m (j − i), is m j: its gradient sums to zero over the keys."""
+    with jax.enable_x64(True):
+        q, k, v, dy = draw(np.random.default_rng(14), *[(2, 3, 4, 2)] * 4)
+        slopes = jnp.array([0.5, 0.25, 0.125])[None, :, None, None]
+        j = jnp.arange(4.0)[None, None, None]
+        f = functools.partial(manual.attention, causal=True)
+        far = gradients(f, (q, k, v, slopes * (j - j.reshape(1, 1, 4, 1))), dy)
+        near = gradients(f, (q, k, v, slopes * j), dy)
+        for a, b in zip(far[:4], near[:4], strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-14)
+        np.testing.assert_allclose(far[4].sum(-1), 0, atol=1e-14)
+        np.testing.assert_allclose(far[4].sum(-2, keepdims=True).sum(0), near[4][0], atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_the_gradient_of_a_bias_is_summed_in_float32(dtype):
+    """Of 2048 terms of about ±¼ is left what each would lose, were it rounded before."""
+    eps = float(jnp.finfo(dtype).eps)
+    q, k = jnp.zeros((2048, 1, 1), dtype), jnp.zeros((2048, 2, 1), dtype)
+    v = jnp.tile(jnp.asarray([[1 + eps, -eps / 4], [-1 - eps, 0]], dtype), (1024, 1))[..., None]
+    *_, dbias = gradients(manual.attention, (q, k, v, jnp.zeros((1, 2), dtype)), jnp.ones_like(q))
+    assert dbias.dtype == dtype
+    assert dbias.tolist() == [[64 * eps, -64 * eps]]
+
+
+def test_a_bias_keeps_its_dtype():
+    """Float32 beside queries in bfloat16, as parameters are held."""
+    q, k, v = draw(np.random.default_rng(15), *[(2, 3, 4)] * 3, dtype=jnp.bfloat16)
+    y, *_, dbias = gradients(
+        manual.attention, (q, k, v, jnp.zeros((1, 3, 3), jnp.float32)), jnp.ones_like(q)
+    )
+    assert (y.dtype, dbias.dtype) == (jnp.bfloat16, jnp.float32)
+
+
+@pytest.mark.parametrize("name", ["attention", "grouped_query_attention", "multi_head_attention"])
+def test_a_bias_under_transformations(name):
+    """jit, vmap (also of the bias alone), checkpoint and shard_map change nothing."""
+    rng = np.random.default_rng(16)
+    if name == "multi_head_attention":
+        x, *w = draw(rng, (3, 4, 6), *[(6, 6)] * 4, dtype=np.float32)
+        f = lambda x, bias: manual.multi_head_attention(x, x, *w, bias=bias, heads=2)  # noqa: E731
+    else:
+        (x,) = draw(rng, (3, 2, 4, 5), dtype=np.float32)
+        f = lambda x, bias: getattr(manual, name)(x, x, x, bias)  # noqa: E731
+    (bias,) = draw(rng, (5, 1, 2, 4, 4), dtype=np.float32)
+
+    def both(f, x, bias):
+        return jax.jit(
+            lambda x, b: (f(x, b), *jax.grad(lambda *a: (f(*a) ** 2).sum(), (0, 1))(x, b))
+        )(x, bias)
+
+    alone = [both(f, x, b) for b in bias]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *alone)
+    mapped = jax.jit(jax.vmap(functools.partial(both, jax.checkpoint(f)), (None, 0)))(x, bias)
+    mesh = jax.make_mesh((1,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))
+    of = jax.sharding.PartitionSpec
+    spread = jax.shard_map(f, mesh=mesh, in_specs=(of("i"), of()), out_specs=of("i"))
+    for theirs, ours in ((mapped, stacked), (both(spread, x, bias[0]), alone[0])):
+        for a, b in zip(theirs, ours, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_a_bias_of_the_keys_is_one_more_column_of_them():
+    """As the docstring of the blocks has it, with its gradient."""
+
+    def blocks(q, k, v, bias):
+        q = jnp.concatenate([q, jnp.ones((*q.shape[:-1], 1))], -1)
+        bias = jnp.broadcast_to(jnp.swapaxes(bias, -1, -2), (*k.shape[:-1], 1))
+        k = jnp.concatenate([k, bias / 0.4], -1)
+        return manual.blockwise_attention(q, k, v, scale=0.4, block=2)
+
+    with jax.enable_x64(True):
+        args = draw(np.random.default_rng(17), *[(2, 3, 5, 4)] * 3, (1, 3, 1, 5))
+        agree(blocks, functools.partial(manual.attention, causal=True, scale=0.4), args)
+
+
 def test_memory_of_blocks_is_linear_in_time():
     """The compiler's own figure: twice the time, at most twice and a bit the temporary bytes."""
 
@@ -260,6 +417,37 @@ SELF = {"x": X((2, 4, 5)), "context": X((2, 4, 5)), "wq": X((5, 6)), "wk": X((5,
             lambda: manual.attention(*[X((3, 2))] * 3, mask=np.ones((3, 3))),
             TypeError,
             "mask is float(32|64), and must be boolean: True where a query may see a key",
+        ),
+        (
+            lambda: manual.attention(*[X((2, 3, 2))] * 3, X((3, 4))),
+            ValueError,
+            r"^attention: bias has shape \(3, 4\) and the scores \(2, 3, 3\); it must be \(3, 3\) "
+            r"\(queries, keys\), or have every axis of the scores, each as long or one",
+        ),
+        (
+            lambda: manual.attention(*[X((2, 3, 2))] * 3, X(3)),
+            ValueError,
+            r"bias has shape \(3,\) and the scores",
+        ),
+        (
+            lambda: manual.attention(*[X((2, 3, 2))] * 3, np.ones((3, 3), bool)),
+            TypeError,
+            "^attention: bias is bool, and must be floating-point; a mask is given as mask=",
+        ),
+        (
+            lambda: manual.attention(*[X((2, 3, 2))] * 3, np.ones((3, 3), np.int32)),
+            TypeError,
+            "^attention: bias is int32, and must be floating-point",
+        ),
+        (
+            lambda: manual.grouped_query_attention(*[X((2, 2, 4, 2))] * 3, X((2, 4, 4))),
+            ValueError,
+            r"grouped_query_attention: bias has shape \(2, 4, 4\) and the scores \(2, 2, 4, 4\)",
+        ),
+        (
+            lambda: manual.multi_head_attention(**SELF, bias=X((1, 3, 4, 4)), heads=2),
+            ValueError,
+            r"multi_head_attention: bias has shape \(1, 3, 4, 4\) and the scores \(2, 2, 4, 4\)",
         ),
         (
             lambda: manual.attention(*[X((2, 3, 2))] * 3, lengths=(3,)),

@@ -17,16 +17,16 @@ def draw(*shape, dtype=jnp.float64):
     return jnp.asarray(np.random.default_rng([*shape]).standard_normal(shape), dtype)
 
 
-def check(name, x, kernel, **options):
+def check(name, *args, **options):
     """Value and cotangents against autodiff of jax.lax's own."""
     f, g = (functools.partial(getattr(room, name), **options) for room in (manual, reference))
-    dy = draw(*jax.eval_shape(f, x, kernel).shape)
+    dy = draw(*jax.eval_shape(f, *args).shape)
 
     @jax.jit
-    def run(x, kernel, dy):
-        return [(y, *vjp(dy)) for y, vjp in (jax.vjp(h, x, kernel) for h in (f, g))]
+    def run(args, dy):
+        return [(y, *vjp(dy)) for y, vjp in (jax.vjp(h, *args) for h in (f, g))]
 
-    for a, b in zip(*run(x, kernel, dy), strict=True):
+    for a, b in zip(*run(args, dy), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-13 * (1 + np.abs(b).max()))
 
 
@@ -76,13 +76,57 @@ def test_any_options_of_the_transpose_on_two_axes(
         )
 
 
+@pytest.mark.parametrize("name", ["conv", "conv_transpose"])
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@settings(max_examples=6, deadline=None, derandomize=True)
+@given(
+    size=st.sampled_from([(5, 7), (7, 6), (8, 5)]),
+    window=st.tuples(st.integers(1, 4), st.integers(1, 2)),
+    stride=st.tuples(st.integers(2, 5), st.integers(1, 3)),
+    dilation=st.tuples(st.just(1), st.integers(1, 3)),
+    groups=st.sampled_from([1, 2]),
+)
+def test_any_named_padding_with_a_bias(name, padding, size, window, stride, dilation, groups):
+    """As jax.lax names it: windows shorter than the stride, sizes that it does not divide."""
+    channels = (4 // groups, 6) if name == "conv" else (6 // groups, 4)
+    with jax.enable_x64(True):
+        check(
+            name,
+            draw(1, *size, 4),
+            draw(*window, *channels),
+            draw(6),
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+        )
+
+
+def test_named_padding_known_figures():
+    """The odd zero stands after, in the middle of nothing: as in TensorFlow."""
+    x, kernel = jnp.arange(1.0, 5).reshape(1, 4, 1), jnp.array([1.0, 10.0]).reshape(2, 1, 1)
+    for stride, figures in ((1, [21, 32, 43, 4]), (2, [21, 43]), (3, [21, 4])):
+        y = manual.conv(x, kernel, stride=stride, padding="SAME")
+        assert y.ravel().tolist() == figures
+    assert manual.conv(x, kernel, padding="VALID").ravel().tolist() == [21, 32, 43]
+    for padding, stride, figures in (
+        ("SAME", 1, [1, 12, 23, 34]),
+        ("VALID", 1, [1, 12, 23, 34, 40]),
+        ("SAME", 3, [1, 10, 0, 2, 20, 0, 3, 30, 0, 4, 40, 0]),
+        ("VALID", 3, [1, 10, 0, 2, 20, 0, 3, 30, 0, 4, 40, 0]),
+    ):
+        y = manual.conv_transpose(x, kernel, stride=stride, padding=padding)
+        assert y.ravel().tolist() == figures
+
+
+@pytest.mark.parametrize("padding", [1, "SAME", "VALID"])
 @pytest.mark.parametrize("groups", [1, 2])
-def test_the_transpose_is_the_transpose(groups):
+def test_the_transpose_is_the_transpose(groups, padding):
     """⟨C u, x⟩ = ⟨u, Cᵀ x⟩ for every u and x: the same options, two stride remainders."""
-    options = {"stride": 3, "padding": 1, "dilation": 2, "groups": groups}
+    options = {"stride": 3, "padding": padding, "dilation": 2, "groups": groups}
     with jax.enable_x64(True):
         kernel = draw(3, 4 // groups, 6)
-        for extra in (0, 2):
+        for extra in (0, 2) if padding == 1 else (0,):
             x = draw(2, 4, 6)
             y = manual.conv_transpose(x, kernel, output_padding=extra, **options)
             u = draw(*y.shape)
@@ -117,12 +161,51 @@ def test_narrow_sums_are_accumulated_in_float32(name, dtype):
         (1, n, 1) if name == "conv" else (1, 1, n)))[0, 0, 0]) == n  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["conv", "conv_transpose"])
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_a_bias_is_added_and_its_gradient_summed_in_float32(name, dtype):
+    """1 + 2⁻¹¹ − 1 is 2⁻¹¹ where the sum is rounded once; and 2¹² terms of one are 2¹²."""
+    n, f = 2**12, getattr(manual, name)
+    x = jnp.asarray([1.0, 2**-11], dtype).reshape(1, 1, 2)
+    kernel, b = jnp.ones((1, 2, 1) if name == "conv" else (1, 1, 2), dtype), -jnp.ones(1, dtype)
+    assert float(f(x, kernel, b)[0, 0, 0]) == 2**-11
+    y, vjp = jax.vjp(f, jnp.ones((2, n // 2, 1), dtype), jnp.ones((1, 1, 1), dtype), b)
+    db = vjp(jnp.ones_like(y))[2]
+    assert (db.dtype, db.tolist()) == (dtype, [n])
+
+
+@pytest.mark.parametrize("name", ["conv", "conv_transpose"])
+def test_a_bias_of_another_dtype_and_under_transformations(name):
+    """y has the dtype of x and b̄ that of b; checkpoint and shard_map change nothing."""
+    f = functools.partial(getattr(manual, name), stride=2, padding="SAME")
+    x, kernel, b = (
+        draw(3, 2, 5, 4, dtype=jnp.bfloat16),
+        draw(3, 4, 4, dtype=jnp.bfloat16),
+        draw(4, dtype=jnp.float32),
+    )
+    mesh = jax.make_mesh((1,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))
+    of = jax.sharding.PartitionSpec
+    spread = jax.shard_map(f, mesh=mesh, in_specs=(of("i"), of(), of()), out_specs=of("i"))
+
+    def run(f, x):
+        return jax.jit(lambda *args: (f(*args), *jax.vjp(f, *args)[1](f(*args))))(x, kernel, b)
+
+    y, dx, dkernel, db = alone = run(f, x[0])
+    assert (y.dtype, dx.dtype, dkernel.dtype, db.dtype) == (*[jnp.bfloat16] * 3, jnp.float32)
+    mapped = jax.vmap(functools.partial(run, jax.checkpoint(f)))(x)
+    for a, m, s in zip(alone, mapped, run(spread, x[0]), strict=True):
+        np.testing.assert_allclose(np.asarray(m[0], float), np.asarray(a, float), rtol=1e-2)
+        np.testing.assert_array_equal(a, s)
+
+
 def test_an_empty_batch_has_a_kernel_gradient_of_zero():
     for name in ("conv", "conv_transpose"):
-        y, vjp = jax.vjp(getattr(manual, name), jnp.ones((0, 4, 2)), jnp.ones((3, 2, 2)))
-        dx, dkernel = vjp(y)
+        args = jnp.ones((0, 4, 2)), jnp.ones((3, 2, 2)), jnp.ones(2)
+        y, vjp = jax.vjp(getattr(manual, name), *args)
+        dx, dkernel, db = vjp(y)
         assert dx.shape == (0, 4, 2)
         assert not dkernel.any()
+        assert not db.any()
 
 
 @pytest.mark.parametrize("name", ["conv", "conv_transpose"])
@@ -199,6 +282,38 @@ X, K, KT = jnp.ones((1, 5, 4)), jnp.ones((3, 4, 2)), jnp.ones((3, 2, 4))
             lambda: manual.conv(X[:, :2], K),
             r"conv: the kernel covers \(3,\), more than the \(2,\) of x",
         ),
+        *(
+            (
+                lambda f=f, k=k, said=said: f(X, k, padding=said),
+                rf"^{f.__name__}: padding is '{said}'; it must be 'SAME', 'VALID', a number",
+            )
+            for f, k in ((manual.conv, K), (manual.conv_transpose, KT))
+            for said in ("same", "FULL", "")
+        ),
+        (
+            lambda: manual.conv(X, K, padding="SAME", input_dilation=2),
+            "conv: padding is 'SAME' and input_dilation 2; for an input that is spread out it must",
+        ),
+        (
+            lambda: manual.conv(X[:, :2], K, padding="VALID"),
+            r"conv: the kernel covers \(3,\), more than the \(2,\) of x",
+        ),
+        (
+            lambda: manual.conv_transpose(X, KT, padding="SAME", stride=2, output_padding=1),
+            "conv_transpose: padding is 'SAME' and output_padding 1; it must be 0 where the paddin",
+        ),
+        *(
+            (
+                lambda f=f, k=k, b=b: f(X, k, b),
+                rf"^{f.__name__}: b has shape \({b.shape[0]},.*\); with 2 output channels it must",
+            )
+            for f, k in ((manual.conv, K), (manual.conv_transpose, KT))
+            for b in (jnp.ones(1), jnp.ones(4), jnp.ones((2, 1)))
+        ),
+        (
+            lambda: manual.conv_transpose(X, KT, jnp.ones(2), groups=2),
+            r"conv_transpose: b has shape \(2,\); with 4 output channels it must be \(4,\)",
+        ),
         (lambda: manual.conv(X[:, :0], K, padding=2), r"none of them empty; .* \(1, 0, 4\)"),
         (lambda: manual.conv(X, K[:0]), r"conv: kernel must be .* no axis empty; .* \(0, 4, 2\)"),
         (lambda: manual.conv(X[..., :0], K[:, :0]), r"conv: kernel must be .* \(3, 0, 2\)"),
@@ -239,7 +354,6 @@ def test_what_does_not_fit_is_named(call, message):
         ("dilation", 1.5, "1.5"),
         ("stride", None, "None"),
         ("stride", "2", "'2'"),
-        ("padding", "same", "'same'"),
         ("padding", 1.0, "1.0"),
         ("padding", None, "None"),
         ("padding", ((0, 0.5),), "0.5"),

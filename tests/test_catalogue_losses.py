@@ -168,6 +168,13 @@ def test_zero_vectors_have_the_stated_convention():
     assert [g.tolist() for g in (da, dp, dn)] == [[[0, 0]]] * 3
 
 
+LOSSES_OF_LABELS = [
+    "multiclass_hinge",
+    "softmax_cross_entropy_with_integer_labels",
+    "label_smoothing_cross_entropy",
+]
+
+
 @pytest.mark.parametrize("label", [-1, 3])
 def test_a_label_that_is_none_makes_its_row_nan(label):
     scores = jnp.array([[1.0, 9.0, 1.5], [1.0, 2.0, 1.5]])
@@ -179,6 +186,60 @@ def test_a_label_that_is_none_makes_its_row_nan(label):
     )(scores, jnp.array([label, 1]))
     assert np.isnan(loss).tolist() == [True, False]
     assert np.isnan(ds).all(1).tolist() == [True, False]
+    assert ds[1].tolist() == [0, -1, 1]
+
+
+@pytest.mark.parametrize("name", LOSSES_OF_LABELS)
+@pytest.mark.parametrize("label", [-100, 3])
+def test_a_row_whose_loss_is_not_used_moves_nothing(name, label):
+    """Left out of a mean, or taken for another number: 0 beside the gradient of the other rows."""
+    f, scores = getattr(manual, name), jnp.array([[1.0, 9.0, 1.5], [1.0, 2.0, 1.5], [0.5, 0, 3]])
+    labels = jnp.array([label, 1, 0])
+
+    def mean(s, c):
+        return f(s, c).mean(where=c != label)
+
+    def chosen(s, c):
+        return jnp.where(c != label, f(s, c), 7.0).sum() / 2
+
+    for total in (mean, chosen):
+        first = jax.jit(jax.grad(total))
+        ds = first(scores, labels)
+        assert not ds[0].any()
+        np.testing.assert_allclose(ds[1:], first(scores[1:], labels[1:]))
+        _, vjp = jax.vjp(first, scores, labels)
+        assert jnp.isfinite(vjp(scores)[0]).all()
+
+
+def test_the_weight_of_positive_labels():
+    """At 0 both terms are ln 2; far off, a weight is all there is; one of 1 changes nothing."""
+    f = manual.binary_cross_entropy_with_logits
+    x, c = jnp.array([0.0, 0.0, -100.0, 100.0]), jnp.array([1.0, 0.0, 1.0, 0.0])
+    loss, (dx, dc) = gradient(functools.partial(f, pos_weight=3.0), x, c)
+    np.testing.assert_allclose(loss, [3 * np.log(2), np.log(2), 300, 100], rtol=1e-6)
+    np.testing.assert_allclose(dx, [-1.5, 0.5, -3, 1], rtol=1e-6)
+    np.testing.assert_allclose(dc, [2 * np.log(2), 2 * np.log(2), 300, -100], rtol=1e-6)
+    for one in (1, 1.0, np.ones(4), jnp.ones(()), jnp.ones(4, jnp.int32)):
+        weighted = gradient(lambda x, c, w=one: f(x, c, pos_weight=w), x, c)
+        jax.tree.map(
+            functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-30),
+            weighted,
+            gradient(f, x, c),
+        )
+
+
+def test_weights_of_positive_labels_that_are_computed():
+    """Traced, under vmap and in narrow dtypes; to differentiate by them is refused."""
+    f = manual.binary_cross_entropy_with_logits
+    x, c = jnp.array([[0.5, -2.0], [3.0, 0.0]], jnp.bfloat16), jnp.eye(2, dtype=jnp.bfloat16)
+    w = jnp.array([[0.5, 2.0], [1.5, 3.0], [0.0, 1.0]])
+    mapped = jax.jit(jax.vmap(lambda w: jax.grad(lambda x: f(x, c, pos_weight=w).sum())(x)))(w)
+    assert mapped.dtype == jnp.bfloat16
+    for weights, dx in zip(w, mapped, strict=True):
+        known = jax.jit(jax.grad(lambda x, w=weights: f(x, c, pos_weight=w).sum()))(x)
+        np.testing.assert_array_equal(np.asarray(dx, float), np.asarray(known, float))
+    with pytest.raises(TypeError, match="has no derivative by its option pos_weight"):
+        jax.grad(lambda w: f(x, c, pos_weight=w).sum().astype(float))(w[0])
 
 
 def test_a_class_that_the_logits_exclude_has_no_share_in_the_divergence():
@@ -358,6 +419,23 @@ def test_unequal_shapes_are_refused(name):
         ),
         (lambda: manual.huber(TWO, TWO, delta=0.0), ValueError, "huber: delta is 0.0; it must be"),
         (lambda: manual.smooth_l1(TWO, TWO, beta=0), ValueError, "smooth_l1: beta is 0; it must"),
+        *(
+            (
+                lambda w=w: manual.binary_cross_entropy_with_logits(TWO, TWO, pos_weight=w),
+                ValueError,
+                rf"binary_cross_entropy_with_logits: pos_weight has shape \({w.shape[0]},.* and "
+                r"logits \(2, 3\); it must be a number, or one for each entry of the last axis",
+            )
+            for w in (jnp.ones(2), jnp.ones(1), TWO)
+        ),
+        *(
+            (
+                lambda w=w: manual.binary_cross_entropy_with_logits(TWO, TWO, pos_weight=w),
+                TypeError,
+                f"binary_cross_entropy_with_logits: pos_weight is {w!r}; it must be a number",
+            )
+            for w in ("balanced", True)
+        ),
         (
             lambda: manual.info_nce(TWO, TWO, temperature=-1.0),
             ValueError,

@@ -195,6 +195,65 @@ def test_l2_normalize_gives_length_one_and_a_gradient_across_it(shape, data):
     np.testing.assert_allclose((x * dx).sum(axis), 0, atol=1e-5 * float(size) + 1e-6)
 
 
+LEARNED = {
+    "batch_norm": {},
+    "batch_norm_inference": {},
+    "layer_norm": {},
+    "group_norm": {"groups": 2},
+    "instance_norm": {},
+}
+
+
+@pytest.mark.parametrize("name", LEARNED)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+def test_a_scale_left_out_is_one_and_a_shift_left_out_is_zero(name, dtype):
+    """Value and every cotangent, which is None for what was left out; eagerly and compiled."""
+    f = functools.partial(getattr(manual, name), **LEARNED[name])
+    op, (x, gamma, beta) = getattr(manual, name), (array(2, 3, 4), array(4), array(4))
+    after = (array(4), jnp.exp(array(4))) if name == "batch_norm_inference" else ()
+    x, gamma, beta, *after = (a.astype(dtype) for a in (x, gamma, beta, *after))
+    one, zero = jnp.ones(4, dtype), jnp.zeros(4, dtype)
+
+    def run(*args):
+        y, vjp = jax.vjp(f, *args, *after)
+        return jax.tree.leaves(y), vjp(jax.tree.map(lambda y: y + y * y, y))
+
+    for g, b in ((None, None), (gamma, None), (None, beta)):
+        y, cotangents = jax.jit(run)(x, g, b)
+        full = one if g is None else g, zero if b is None else b
+        expected, of_all = jax.jit(run)(x, *full)
+        found = [None if d is None else d.dtype for d in cotangents[:3]]
+        assert found == [dtype, None if g is None else dtype, None if b is None else dtype]
+        kept = [d for c, d in zip(cotangents, of_all, strict=True) if c is not None]
+        eps = float(jnp.finfo(dtype).eps)
+        for a, e in zip(
+            [*y, *(c for c in cotangents if c is not None)], [*expected, *kept], strict=True
+        ):
+            a, e = np.asarray(a, float), np.asarray(e, float)
+            np.testing.assert_allclose(a, e, rtol=2 * eps, atol=4 * eps * np.abs(e).max())
+        _, residuals = op.forward(x, g, b, *after, **LEARNED[name])
+        assert [
+            d is None
+            for d in op.pullback(
+                residuals, expected[0] if len(y) == 1 else tuple(expected), **LEARNED[name]
+            )[1:3]
+        ] == [g is None, b is None]
+
+
+def test_learned_vectors_may_be_left_out_of_the_call():
+    x = array(2, 3, 4)
+    one, zero = jnp.ones(4), jnp.zeros(4)
+    for name, options in LEARNED.items():
+        if name != "batch_norm_inference":
+            f = functools.partial(getattr(manual, name), **options)
+            jax.tree.map(
+                functools.partial(np.testing.assert_allclose, rtol=1e-6), f(x), f(x, one, zero)
+            )
+            jax.tree.map(np.testing.assert_array_equal, f(x, None, None), f(x))
+            jax.tree.map(np.testing.assert_array_equal, f(x, beta=one), f(x, None, one))
+    np.testing.assert_allclose(manual.rms_norm(x), manual.rms_norm(x, one), rtol=1e-6)
+
+
 def test_sums_over_a_long_narrow_batch_are_accumulated_in_float32():
     for dtype in (jnp.float16, jnp.bfloat16):
         x = jnp.tile(jnp.array([[1.0, -1.0]], dtype), (4096, 1))
@@ -223,6 +282,20 @@ X, V, W = jnp.ones((2, 3, 4)), jnp.ones(4), jnp.ones(3)
         ),
         (lambda: manual.layer_norm(X, V, V, eps=0), "layer_norm: eps is 0; it must be a positive"),
         (lambda: manual.rms_norm(X, jnp.ones((1, 4))), r"rms_norm: gamma has shape \(1, 4\)"),
+        *(
+            (
+                lambda f=f, o=o: f(X, None, W, **o),
+                rf"^{f.__name__}: beta has shape \(3,\) and x \(2, 3, 4\); .* beta must be \(4,\)",
+            )
+            for f, o in (
+                (manual.batch_norm, {}),
+                (manual.layer_norm, {}),
+                (manual.group_norm, {"groups": 2}),
+                (manual.instance_norm, {}),
+            )
+        ),
+        (lambda: manual.layer_norm(X, W), r"^layer_norm: gamma has shape \(3,\) and x \(2, 3, 4\)"),
+        (lambda: manual.layer_norm(jnp.ones(())), r"^layer_norm: x has shape \(\); it must be"),
         (lambda: manual.batch_norm(X, jnp.ones(1), V), r"batch_norm: gamma has shape \(1,\)"),
         (
             lambda: manual.batch_norm(X, V, V, eps=-1),

@@ -1,4 +1,4 @@
-"""PyTorch's attention beside ours: causal, masked, grouped, and its multi-head layer."""
+"""PyTorch's attention beside ours: causal, masked, biased, grouped, and its multi-head layer."""
 
 import functools
 
@@ -36,6 +36,30 @@ def test_masks(mask):
     )
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 5, 5), (1, 3, 5, 5), (5, 5), (2, 1, 1, 5)], ids=str)
+def test_biases(shape):
+    """Their float attn_mask, which has a gradient too; −∞ in it masks."""
+    bias = normal(*shape, seed=3)
+    bias[..., 1] = -np.inf
+    agree(
+        functools.partial(manual.attention, scale=0.3),
+        lambda q, k, v, b: sdpa(q, k, v, attn_mask=b, scale=0.3),
+        *QKV,
+        bias,
+    )
+    bias[..., :] = np.finfo(bias.dtype).min
+    agree(manual.attention, lambda q, k, v, b: sdpa(q, k, v, attn_mask=b), *QKV, bias)
+
+
+def test_bias_of_grouped_queries():
+    agree(
+        manual.grouped_query_attention,
+        lambda q, k, v, b: sdpa(q, k, v, attn_mask=b, enable_gqa=True),
+        normal(2, 6, 5, 4), normal(2, 2, 5, 4, seed=1), normal(2, 2, 5, 4, seed=2),
+        normal(1, 6, 5, 5, seed=3),
+    )  # fmt: skip
+
+
 def test_lengths():
     seen = torch.arange(5) < torch.tensor([[3], [5]])
     for attend in (manual.attention, functools.partial(manual.blockwise_attention, block=2)):
@@ -59,7 +83,7 @@ def test_multi_head_layer():
     weights = [normal(6, 6, seed=i) for i in range(4)]
     biases = [normal(6, seed=i) for i in range(4)]
 
-    def theirs(x, context, wq, wk, wv, wo, bq, bk, bv, bo):
+    def theirs(x, context, wq, wk, wv, wo, bq, bk, bv, bo, bias=None):
         y, _ = torch.nn.functional.multi_head_attention_forward(
             *(torch.swapaxes(s, 0, 1) for s in (x, context, context)),
             embed_dim_to_check=6, num_heads=2,
@@ -69,8 +93,11 @@ def test_multi_head_layer():
             use_separate_proj_weight=True,
             q_proj_weight=transposed(wq), k_proj_weight=transposed(wk),
             v_proj_weight=transposed(wv),
+            attn_mask=None if bias is None else bias.reshape(-1, *bias.shape[2:]),
         )  # fmt: skip
         return torch.swapaxes(y, 0, 1)
 
     ours = functools.partial(manual.multi_head_attention, heads=2)
-    agree(ours, theirs, normal(2, 4, 6), normal(2, 5, 6), *weights, *biases)
+    args = normal(2, 4, 6), normal(2, 5, 6), *weights, *biases
+    agree(ours, theirs, *args)
+    agree(ours, theirs, *args, normal(2, 2, 4, 5))

@@ -23,11 +23,31 @@ OPTIONS = [
 @pytest.mark.parametrize("space", SIZES)
 def test_conv(space, options):
     theirs = getattr(torch.nn.functional, f"conv{space}d")
+    for bias in (None, normal(8)):
+        agree(
+            functools.partial(manual.conv, **options),
+            lambda x, k, b: channels_last(theirs(channels_first(x), kernel_first(k), b, **options)),
+            normal(2, *SIZES[space], 4),
+            normal(*[3, 2, 2][:space], 4 // options.get("groups", 1), 8),
+            bias,
+        )
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")  # that it copies x
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize("space", SIZES)
+def test_named_padding(space, padding, dilation):
+    """Theirs has a stride of one; the window is odd on one axis, even on the others."""
+    theirs = functools.partial(
+        getattr(torch.nn.functional, f"conv{space}d"), padding=padding.lower(), dilation=dilation
+    )
     agree(
-        functools.partial(manual.conv, **options),
-        lambda x, k: channels_last(theirs(channels_first(x), kernel_first(k), **options)),
-        normal(2, *SIZES[space], 4),
-        normal(*[3, 2, 2][:space], 4 // options.get("groups", 1), 8),
+        functools.partial(manual.conv, padding=padding, dilation=dilation),
+        lambda x, k, b: channels_last(theirs(channels_first(x), kernel_first(k), b)),
+        normal(2, *SIZES[space], 3),
+        normal(*[3, 2, 2][:space], 3, 4),
+        normal(4),
     )
 
 
@@ -36,9 +56,11 @@ def test_conv(space, options):
 def test_conv_transpose(space, options):
     """Their kernel, (in, out / groups, *window), is ours with its first axes last."""
     theirs = getattr(torch.nn.functional, f"conv_transpose{space}d")
-    agree(
-        functools.partial(manual.conv_transpose, **options),
-        lambda x, k: channels_last(theirs(channels_first(x), kernel_first(k), **options)),
-        normal(2, *SIZES[space], 4),
-        normal(*[3, 2, 2][:space], 3, 4),
-    )
+    for bias in (None, normal(3 * options.get("groups", 1))):
+        agree(
+            functools.partial(manual.conv_transpose, **options),
+            lambda x, k, b: channels_last(theirs(channels_first(x), kernel_first(k), b, **options)),
+            normal(2, *SIZES[space], 4),
+            normal(*[3, 2, 2][:space], 3, 4),
+            bias,
+        )

@@ -50,6 +50,13 @@ def test_of_two_arguments(ours, theirs):
     agree(ours, theirs, X, Y)
 
 
+@pytest.mark.parametrize("weight", [2.5, np.array([0.2, 1.0, 3.0, 0.0, 7.5])], ids=["one", "each"])
+def test_binary_cross_entropy_with_a_weight_of_positives(weight):
+    theirs = no_reduction(F.binary_cross_entropy_with_logits, pos_weight=torch.tensor(weight))
+    ours = functools.partial(manual.binary_cross_entropy_with_logits, pos_weight=weight)
+    agree(ours, theirs, X, np.abs(np.sin(Y)))
+
+
 def test_hinges():
     agree(manual.hinge, lambda s, c: torch.relu(1 - c * s), X, SIGNS)
     agree(manual.squared_hinge, lambda s, c: torch.relu(1 - c * s) ** 2, X, SIGNS)

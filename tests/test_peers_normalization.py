@@ -34,6 +34,38 @@ def test_group_and_instance(space):
     agree(manual.instance_norm, instance, x, GAMMA, BETA, rtol=1e-10)
 
 
+@pytest.mark.parametrize(("gamma", "beta"), [(None, None), (GAMMA, None), (None, BETA)])
+def test_without_scale_or_shift(gamma, beta):
+    """Their elementwise_affine=False, affine=False and bias=False."""
+    x = normal(2, 3, 4, 6)
+
+    def channels(f, *args, **options):
+        def theirs(x, g, b):
+            if g is None and b is not None:  # of a shift alone, their group_norm has no gradient
+                g = torch.ones_like(b)
+            return channels_last(f(channels_first(x), *args, weight=g, bias=b, **options))
+
+        return theirs
+
+    def batch(x, g, b):
+        y = channels(F.batch_norm, None, None, training=True)(x, g, b)
+        return y, x.mean((0, 1, 2)), x.var((0, 1, 2), correction=0)
+
+    agree(manual.layer_norm, lambda x, g, b: F.layer_norm(x, (6,), g, b), x, gamma, beta)
+    group = functools.partial(manual.group_norm, groups=3)
+    agree(group, channels(F.group_norm, 3), x, gamma, beta, rtol=1e-10)
+    agree(manual.instance_norm, channels(F.instance_norm), x, gamma, beta, rtol=1e-10)
+    agree(manual.batch_norm, batch, x, gamma, beta, rtol=1e-10)
+    agree(
+        lambda x, g, b, m, v: manual.batch_norm_inference(x, g, b, m, v),
+        lambda x, g, b, m, v: (x - m) / torch.sqrt(v + 1e-5) * (1 if g is None else g)
+        + (0 if b is None else b),
+        x, gamma, beta, normal(6, seed=3), normal(6, seed=4) ** 2,
+    )  # fmt: skip
+    if beta is None:
+        agree(manual.rms_norm, lambda x, g: F.rms_norm(x, (6,), g, 1e-6), x, gamma)
+
+
 def test_weight_and_length():
     agree(
         manual.weight_norm,

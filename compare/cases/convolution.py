@@ -44,6 +44,26 @@ CASES = [
         input_dilation=2,
         groups=2,
     ),
+    Case("conv: bias", normal(2, 5, 4, 3), normal(3, 2, 3, 4), normal(4), stride=2, padding=1),
+    Case("conv: same", normal(2, 5, 6, 3), normal(3, 4, 3, 2), normal(2), padding="SAME"),
+    Case(
+        "conv: same, strides and dilation",
+        normal(1, 7, 6, 4),
+        normal(3, 2, 2, 4),
+        normal(4),
+        stride=(2, 3),
+        dilation=(2, 1),
+        padding="SAME",
+        groups=2,
+    ),
+    Case(
+        "conv: same, strides beyond the window",
+        normal(2, 7, 2),
+        normal(1, 2, 3),
+        stride=3,
+        padding="SAME",
+    ),
+    Case("conv: valid", normal(2, 8, 3), normal(3, 3, 2), stride=2, dilation=2, padding="VALID"),
     Case("conv_transpose", normal(2, 4, 3, 3), normal(3, 2, 4, 3)),
     Case(
         "conv_transpose: stride and padding",
@@ -66,4 +86,24 @@ CASES = [
         groups=2,
     ),
     Case("conv_transpose: three axes", normal(1, 2, 3, 2, 2), normal(2, 2, 2, 3, 2), stride=2),
+    Case("conv_transpose: bias", normal(2, 3, 4), normal(3, 3, 4), normal(6), stride=2, groups=2),
+    Case(
+        "conv_transpose: same",
+        normal(2, 3, 4, 3),
+        normal(3, 4, 2, 3),
+        normal(2),
+        stride=(2, 1),
+        dilation=(1, 2),
+        padding="SAME",
+    ),
+    Case(
+        "conv_transpose: same, windows apart",
+        normal(2, 4, 3),
+        normal(2, 2, 3),
+        stride=5,
+        padding="SAME",
+    ),
+    Case(
+        "conv_transpose: valid", normal(2, 3, 2, 2), normal(3, 1, 3, 2), stride=2, padding="VALID"
+    ),
 ]

@@ -29,6 +29,14 @@ CASES = [
     Case("binary_cross_entropy_with_logits", normal(3, 4), uniform(3, 4)),
     Case("binary_cross_entropy_with_logits: hard labels", normal(2, 3), BITS),
     Case("binary_cross_entropy_with_logits: wide", normal(7, scale=20.0), uniform(7)),
+    Case("binary_cross_entropy_with_logits: weight", normal(3, 4), uniform(3, 4), pos_weight=2.5),
+    Case(
+        "binary_cross_entropy_with_logits: weights",
+        normal(2, 1, 3),
+        uniform(2, 1, 3),
+        pos_weight=np.array([0.3, 1.0, 7.0]),
+    ),
+    Case("binary_cross_entropy_with_logits: weight of none", normal(5), uniform(5), pos_weight=0),
     Case(
         "binary_cross_entropy_with_logits: saturated",
         np.array([[-1e4, -700.0, -40.0], [40.0, 700.0, 1e4]]),
