@@ -395,9 +395,11 @@ def _near(e: Evidence, i: int):
     if h.size < 2 or not np.isfinite(h).all() or not 0 < np.abs(h - g).max() < 0.05 * scale:
         return None
     off = np.abs(h - g).max() / scale
+    if 1e-9 < off < 1e-7:  # as single precision is
+        return None
     why = "the derivative of an approximation, a constant that is slightly off, or eps misplaced?"
-    if off < 1e-7:
-        why = "a constant written with too few digits, or something computed with fewer?"
+    if off < 1e-9:
+        why = "a constant written with too few digits?"
     return "near", f"is nearly right, to {off:.1g} of its largest element: {why}"
 
 

@@ -47,7 +47,7 @@ class _At:
         if ufunc is None:
             new[self.index] = value
         else:
-            ufunc.at(new, self.index, value)
+            ufunc.at(new, self.index, np.broadcast_to(value, new[self.index].shape))  # or it dies
         return new.view(Array)
 
     def set(self, value: Any, **_: Any) -> Array:

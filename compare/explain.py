@@ -17,6 +17,7 @@ from handgrad.compare.rewrite import scalars
 from handgrad.compare.source import Place
 
 MOST = 3  # explanations printed
+SOON = 2.0  # seconds for what else may be said of a path
 BUDGET = 1.5e9  # element operations spent on cutting paths
 
 
@@ -55,7 +56,9 @@ def explain(
     mends = mends or [_worded(problem, m) for m in search.solved()]
     found = [*exact, *mends]
     if not mends:
-        found += _paths(problem, c, split, rows) or [_worded(problem, m) for m in search.unlikely()]
+        paths = _paths(problem, c, split, rows)
+        more = search.elsewhere(SOON) if paths else search.unlikely()
+        found += [*paths, *(_worded(problem, m) for m in more)]
     if exact or any(d.kind == "mend" for d in found):
         return found[: max(MOST, len(exact) + 1)]
     found = found or _suspected(search)
@@ -101,9 +104,9 @@ def _suspected(search: Search) -> list[Diagnosis]:
         where += f", {first.line}" if first.file == last else f", {first}"
         where += f"-{lines[-1]}" * (len(lines) > 1)
         last = first.file
-    only = "only this line changes" if len(places) == 1 else "only these lines change"
-    text = f"{where[2:]}: look here first: {only} all that is wrong and nothing that is right"
-    return [Diagnosis("place", "", text)]
+    only = "this line's alone changes" if len(places) == 1 else "only those of these lines change"
+    what = f"of all values {only} what is wrong and nothing that is right"
+    return [Diagnosis("place", "", f"{where[2:]}: look here first: {what}")]
 
 
 def _runs(places: list[Place]) -> list[tuple[Place, list[int]]]:

@@ -41,7 +41,7 @@ SECONDS = {
     "looking": 1.0,
 }  # by a run of the derivation as it is
 LOOKED_AT = 1e4  # element operations that the smallest change costs
-FUNCTIONS = 12  # whose source is edited: the derivation, and what it calls
+FUNCTIONS = 24  # whose source is edited: the derivation, and what it calls
 LARGE = 5e7  # element operations of a derivation that is too slow to be edited
 MOST = 2  # mends that are looked for
 SECOND = 0.3  # seconds for the second of them
@@ -156,12 +156,12 @@ class Search:
 
         return self._changed(lambda bench: constants(bench, affords, self.names))
 
-    def elsewhere(self) -> list[Mend]:
-        """The other edits alone, where they cost little."""
+    def elsewhere(self, seconds: float = math.inf) -> list[Mend]:
+        """The other edits alone, where they cost little; so long for each kind at most."""
         edited = self.edited
         if edited is None or not edited.fast:
             return []
-        return edited.mends("unlikely") or edited.mends("further")
+        return edited.mends("unlikely", None, seconds) or edited.mends("further", None, seconds)
 
     def unlikely(self) -> list[Mend]:
         """Everything else: other operands, functions, factors and terms, other edits."""
@@ -210,11 +210,15 @@ class Search:
                 break
         else:
             return True
-        if other.right:
+        shapes = [t.shape for t in self.truth]
+        if other.right_for(shapes):
             return True
         program = Program(other.problem.candidate_row, *other.column, widened=other.problem.widened)
-        agrees = [functools.partial(_agree, other.truth)]
-        bench = Bench(program, [program.values(*other.column)], agrees, other.truth)
+
+        def agrees(results: list[np.ndarray]) -> bool:
+            return Instance(other.problem, other.column, results, other.truth).right_for(shapes)
+
+        bench = Bench(program, [program.values(*other.column)], [agrees], other.truth)
         same = (
             trial
             for trial in offers(bench)
@@ -241,6 +245,10 @@ def _drawn(leaves: Sequence, sizes: Mapping, rng: np.random.Generator) -> list:
         for x, domain in zip(inputs.draw(leaves, sizes, rng), domains, strict=True)
     ]
     return inputs.nudged(drawn, domains, rng)
+
+
+def _part(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return np.asarray(x)[tuple(slice(n) for n in shape)]
 
 
 def _agree(truth: list[np.ndarray], results: list[np.ndarray]) -> bool:
@@ -299,6 +307,11 @@ class Instance:
     @property
     def right(self) -> bool:
         return _agree(self.truth, self.hand)
+
+    def right_for(self, shapes: Sequence[tuple[int, ...]]) -> bool:
+        """In the elements that arrays of these shapes have, too: of others they tell nothing."""
+        return _agree(*([_part(x, s) for x, s in zip(of, shapes, strict=True)]
+                        for of in (self.truth, self.hand)))  # fmt: skip
 
 
 class Edited:
@@ -408,10 +421,10 @@ class Edited:
         """Whether no edit has to be traced to be refuted."""
         return bool(self.sources) and all(s.by_numpy or not self.traceable for s in self.sources)
 
-    def mends(self, kind: Kind, lines: set | None = None) -> list[Mend]:
+    def mends(self, kind: Kind, lines: set | None = None, seconds: float = math.inf) -> list[Mend]:
         """The edits that make it right, two at most, each on another line."""
         found: dict[tuple, Mend] = {}
-        until = time.thread_time() + SECONDS[kind]
+        until = time.thread_time() + min(seconds, SECONDS[kind])
 
         def offers(source: Source) -> Iterator[tuple[Source, Rewrite]]:
             return ((source, trial) for trial in source.written.edits(kind, self.looks))
@@ -488,7 +501,7 @@ class Edited:
     def _verdict(self, candidate: Callable, args: tuple) -> bool | None:
         """Right or wrong; None where it cannot be called so."""
         found = _instance(self.problem, candidate, args, self.traceable)
-        return None if found is None else found.right
+        return None if found is None else found.right_for([t.shape for t in self.search.truth])
 
     def _attempt(
         self, run: Callable[[], list], like: Sequence[np.ndarray] | None = None

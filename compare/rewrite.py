@@ -163,6 +163,7 @@ class _Patience(threading.local):
 
 
 _PATIENCE = _Patience()
+_FITTED: Any = ast.parse(f"__import__({__name__!r}, fromlist=['fitted']).fitted", mode="eval").body
 _ROUND = ast.parse(f"__import__({__name__!r}, fromlist=['a_round']).a_round()").body
 
 
@@ -185,13 +186,29 @@ def a_round() -> None:
 @contextlib.contextmanager
 def _counted(tree: ast.Module) -> Iterator[None]:
     loops = [n for n in ast.walk(tree) if isinstance(n, ast.While | ast.For)]
+    added = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and _at(n)]
     for loop in loops:
         loop.body[:0] = _ROUND
+    for call in added:
+        what = ast.Call(_FITTED, call.args[:3], [])
+        call.args[2] = ast.fix_missing_locations(ast.copy_location(what, call))
     try:
         yield
     finally:
         for loop in loops:
             del loop.body[:1]
+        for call in added:
+            call.args[2] = call.args[2].args[2]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _at(call: ast.Call) -> bool:
+    """np.add.at(array, index, value)."""
+    return isinstance(call.func, ast.Attribute) and call.func.attr == "at" and len(call.args) == 3
+
+
+def fitted(array: Any, index: Any, value: Any) -> Any:
+    """What is added there, in the shape of that: NumPy dies of one that does not fit."""
+    return np.broadcast_to(value, np.shape(array[index]))
 
 
 def scalars(function: Any) -> dict[str, float]:
@@ -318,16 +335,29 @@ def _called(function: types.FunctionType, depth: int) -> Found:
 
 
 def _methods(owner: type, module: str, depth: int) -> Found:
-    """Those of a class of the same file, and what puts another in: a class that derives from it."""
+    """Those of a class of the same file, and what puts another in: a class that derives from it.
+
+    All its methods know the new class by the name of the old one: they make objects of it.
+    """
     if owner.__module__ != module or depth > DEPTH:
         return
     for name, method in vars(owner).items():
-        if isinstance(method, types.FunctionType):
+        held = method.__func__ if isinstance(method, staticmethod) else method
+        if isinstance(held, types.FunctionType):
 
-            def derived(new: Any, _: Names, name=name) -> Any:
-                return type(owner)(owner.__name__, (owner,), {name: new})
+            def derived(new: Any, names: Names, name=name) -> Any:
+                kind = type(owner)(owner.__name__, (owner,), {})
+                for other, old in vars(owner).items():
+                    static = isinstance(old, staticmethod)
+                    f = old.__func__ if static else old
+                    if isinstance(f, types.FunctionType):
+                        f = new if other == name else f
+                        known = {**names(f.__globals__), owner.__name__: kind}
+                        anew = _like(f, f.__closure__ or (), known)
+                        setattr(kind, other, staticmethod(anew) if static else anew)
+                return kind
 
-            yield method, derived
+            yield held, derived
 
 
 def _as(kind: type, held: Any) -> Any:

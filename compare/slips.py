@@ -377,12 +377,24 @@ def _assigned(site: Site) -> Offers:
         for i, j in itertools.combinations(range(min(6, len(target.elts))), 2):
             turned = ast.Tuple(exchanged(target.elts, i, j), ast.Store())
             yield "order exchanged", ast.Assign([turned], node.value)
-    elif _looped(site) or _set_before(site, ast.unparse(target)):
+    for other, value in _slices_exchanged(target, node.value):
+        yield "order exchanged", ast.Assign([other], value)
+    if not isinstance(target, ast.Tuple) and (
+        _looped(site) or _set_before(site, ast.unparse(target))
+    ):
         yield "overwritten where it is to be added to", ast.AugAssign(target, ast.Add(), node.value)
     if isinstance(target, ast.Name) and any(
         isinstance(n, ast.Name) and n.id == target.id for n in ast.walk(node.value)
     ):
         yield "a line too many", ast.Pass()
+
+
+def _slices_exchanged(target: Any, value: Any) -> Iterator[tuple[Any, Any]]:
+    """dx[:-1] and dy[1:] for dx[1:] and dy[:-1]."""
+    match target, value:
+        case ast.Subscript(to, ast.Slice() | ast.Tuple() as one), ast.Subscript(of, other):
+            if isinstance(other, ast.Slice | ast.Tuple) and ast.dump(one) != ast.dump(other):
+                yield ast.Subscript(to, other, ast.Store()), ast.Subscript(of, one, ast.Load())
 
 
 def _set_before(site: Site, target: str) -> bool:
@@ -408,6 +420,8 @@ def _looped(site: Site) -> bool:
 def _accumulated(site: Site) -> Offers:
     node = site.node
     yield "added to where it is to be set", ast.Assign([node.target], node.value)
+    for target, value in _slices_exchanged(node.target, node.value):
+        yield "order exchanged", ast.AugAssign(target, node.op, value)
     signs = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult}
     if type(node.op) in signs:
         cause = "wrong sign" if isinstance(node.op, ast.Add | ast.Sub) else "upside down"

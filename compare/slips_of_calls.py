@@ -59,6 +59,7 @@ def _module(node: Any) -> bool:
     return isinstance(node, ast.Name) and node.id in MODULES
 
 
+LAX = {"lax", "jax.lax"}
 MODULES = {"jnp", "jax", "np", "numpy", "lax", "math", "nn", "scipy", "jsp"}
 
 
@@ -154,7 +155,14 @@ def of_call(site: Site) -> Offers:
         for i, j in itertools.combinations(range(min(len(args), 4)), 2):
             if name in _ORDERED or name not in _TWINS:
                 yield "order exchanged", anew(exchanged(args, i, j))
-    if name == "scan" and not any(k.arg == "reverse" for k in keywords):
+    if name == "transpose":
+        yield from _inverse(args, method, anew)
+    in_time = name in ("scan", "associative_scan") or (
+        name.startswith("cum")
+        and isinstance(func, ast.Attribute)
+        and ast.unparse(func.value) in LAX
+    )
+    if in_time and not any(k.arg == "reverse" for k in keywords):
         word = "the wrong direction in time"
         yield word, anew(keywords=[*keywords, ast.keyword("reverse", ast.Constant(True))])
     if name in ("range", "arange") and not isinstance(site.parent, ast.Call):
@@ -188,6 +196,19 @@ def _the_other_way(args: list, anew) -> Offers:
             return
     given = [ast.List(new, ast.Load()), *args[1:]] if listed else [*new, *args[2:]]
     yield "shifted the other way", anew(given)
+
+
+def _inverse(args: list, method: bool, anew) -> Offers:
+    """The order of the axes that takes back what this one does."""
+    given = args if method else args[1:]
+    listed = len(given) == 1 and isinstance(given[0], ast.Tuple | ast.List)
+    axes = [ast.unparse(a) for a in (given[0].elts if listed else given)]
+    if sorted(axes) != [str(k) for k in range(len(axes))]:
+        return
+    back = [ast.Constant(axes.index(str(k))) for k in range(len(axes))]
+    if [ast.unparse(k) for k in back] != axes:
+        new = [ast.Tuple(back, ast.Load())] if listed else back
+        yield "the other way round", anew([*args[: len(args) - len(given)], *new])
 
 
 def _repeats(func: Any, args: list) -> Any:
