@@ -19,6 +19,23 @@ VAGUE = frozenset({"region", "slice", "element", "nonlinear", "near", "point"})
 
 
 @dataclasses.dataclass(frozen=True)
+class Larger:
+    """The same derivation with larger arrays."""
+
+    arrays: Sequence[tuple[str, np.ndarray]]
+    hand: Sequence[np.ndarray]
+    truth: Sequence[np.ndarray]
+
+    def ratio(self, i: int) -> float | None:
+        """The size of the one number by which gradient i is off there, if it is one."""
+        h, g = self.hand[i], self.truth[i]
+        square = np.vdot(g, g).real
+        r = np.vdot(g, h).real / square if square and np.isfinite(h).all() else 0.0
+        alike = r and np.allclose(h, r * g, rtol=1e-7, atol=1e-9 * np.abs(g).max())
+        return abs(float(r)) if alike else None
+
+
+@dataclasses.dataclass(frozen=True)
 class Evidence:
     """One pair of sample and cotangent at which the derivation is wrong."""
 
@@ -35,6 +52,13 @@ class Evidence:
     single_precision: bool  # the candidate computes in float32 or less somewhere
     elsewhere: Callable[[int, np.ndarray], list] | None = None  # autodiff's, another value for one
     scalars: Mapping[str, float] = dataclasses.field(default_factory=dict)  # by name: eps, a slope
+    larger: Callable[[], Larger | None] = lambda: None
+
+    @property
+    def arrays(self) -> list[tuple[str, np.ndarray]]:
+        """All that is given, by name."""
+        variables = zip(self.names, self.values, strict=True)
+        return [*variables, *self.known, *(("dy", c) for c in self.cotangents)]
 
     def same(self, i: int, a: np.ndarray, b: np.ndarray) -> bool:
         """Whether a and b agree to the noise of gradient i."""
@@ -112,7 +136,7 @@ def _factor(e: Evidence, i: int):
     r = ratio.real
     if abs(r + 1) < 1e-9:
         return "sign", "has the wrong sign"
-    return "factor", f"is {_number(r)} times the right one{_origin(e, abs(r))}"
+    return "factor", f"is {_number(r)} times the right one{_origin(e, abs(r), i)}"
 
 
 def _conjugate(e: Evidence, i: int):
@@ -125,41 +149,67 @@ def _conjugate(e: Evidence, i: int):
         )
 
 
-def _origin(e: Evidence, r: float) -> str:
-    """A guess at where a constant factor comes from: the sizes at hand, 2, ½, square roots."""
-    for text, value in _combined(e.scalars):
+def _origin(e: Evidence, r: float, i: int) -> str:
+    """A guess at where a constant factor comes from, which holds at other sizes too."""
+    guesses = _guesses(e.arrays, e.scalars, r)
+    larger = e.larger() if guesses else None
+    ratio = None if larger is None else larger.ratio(i)
+    if larger is not None and ratio is not None:
+        known = {key for key, _ in _guesses(larger.arrays, e.scalars, ratio)}
+        guesses = [guess for guess in guesses if guess[0] in known]
+    elif [key for key, _ in guesses[:1]] == ["2"] and len(guesses) > 1:
+        two, size = (text for _, text in guesses[:2])
+        return f" ({two[:-1]}, or {size.split(':')[0]}?)"
+    return f" ({guesses[0][1]})" if guesses else ""
+
+
+def _guesses(
+    arrays: Sequence[tuple[str, np.ndarray]], scalars: Mapping[str, float], r: float
+) -> list[tuple[str, str]]:
+    """The numbers and sizes at hand, 2, ½, square roots that are r: what each is, and in words."""
+    found = []
+    for text, value in _combined(scalars):
         if abs(r - value) < 1e-9 * r:
-            return f" ({text}: once too often?)"
+            found.append((text, f"{text}: once too often?"))
         if abs(r * value - 1) < 1e-9:
-            return f" (1/{text}: left out?)"
-    sizes: dict[int, str] = {}
-    arrays = [*zip(e.names, e.values, strict=True), *e.known, *(("dy", c) for c in e.cotangents)]
-    two = next(
-        (f", or N = 2, axis {x.shape.index(2)} of {n}" for n, x in arrays if 2 in x.shape), ""
-    )
+            found.append((f"1/{text}", f"1/{text}: left out?"))
     if abs(r - 2) < 1e-9:
-        return f" (2: the derivative of a square, or a half left out{two}?)"
+        found.append(("2", "2: the derivative of a square, or a half left out?"))
     if abs(r - 0.5) < 1e-9:
-        return f" (½: the derivative of a square is twice its root{two}?)"
+        found.append(("1/2", "½: the derivative of a square is twice its root?"))
+    for what, n in _sizes(arrays):
+        for form, value, ending in (
+            ("{}", n, ": a sum taken for a mean?"),
+            ("1/{}", 1 / n, ": a mean taken for a sum?"),
+            ("√{}", math.sqrt(n), ""),
+            ("1/√{}", 1 / math.sqrt(n), ""),
+            ("2/{}", 2 / n, ""),
+            ("{}/2", n / 2, ""),
+            ("({0}−1)/{0}", (n - 1) / n, ": biased or unbiased variance?"),
+            ("{0}/({0}−1)", n / (n - 1), ": biased or unbiased variance?"),
+        ):
+            if abs(r - value) < 1e-9 * value:
+                whose = f"N = {n}, {what}"
+                text = form.format("N")
+                found.append(
+                    (form + what, f"{whose if text == 'N' else f'{text} with {whose}'}{ending}")
+                )
+    return found
+
+
+def _sizes(arrays: Sequence[tuple[str, np.ndarray]]) -> Iterator[tuple[str, int]]:
+    """The lengths of axes, the numbers of elements, and of those along two axes."""
     for name, array in arrays:
         for axis, n in enumerate(array.shape):
-            sizes.setdefault(n, f"{n}, axis {axis} of {name}")
-        sizes.setdefault(array.size, f"{array.size}, the number of elements of {name}")
-    for n, name in sizes.items():
-        if n > 1:
-            for value, text in (
-                (n, f"N = {name}: a sum taken for a mean?"),
-                (1 / n, f"1/N with N = {name}: a mean taken for a sum?"),
-                (math.sqrt(n), f"√N with N = {name}"),
-                (1 / math.sqrt(n), f"1/√N with N = {name}"),
-                (2 / n, f"2/N with N = {name}"),
-                (n / 2, f"N/2 with N = {name}"),
-                ((n - 1) / n, f"(N−1)/N with N = {name}: biased or unbiased variance?"),
-                (n / (n - 1), f"N/(N−1) with N = {name}: biased or unbiased variance?"),
-            ):
-                if abs(r - value) < 1e-9 * value:
-                    return f" ({text})"
-    return ""
+            if n > 1:
+                yield f"axis {axis} of {name}", n
+        if array.size > 1 and array.ndim != 1:
+            yield f"the number of elements of {name}", array.size
+    for name, array in arrays:
+        pairs = itertools.combinations(range(array.ndim), 2)
+        for a, b in sorted(pairs, key=lambda pair: (pair[1] - pair[0], -pair[0])):  # space first
+            if array.ndim > 2 and array.shape[a] > 1 and array.shape[b] > 1:
+                yield f"axes {a} and {b} of {name} together", array.shape[a] * array.shape[b]
 
 
 def _combined(scalars: Mapping[str, float]) -> Iterator[tuple[str, float]]:

@@ -51,10 +51,13 @@ class Edit:
 
     def words(self) -> str:
         """`write new for old`, in an expression large enough to be found."""
+        if self.likewise and isinstance(self.site.node, ast.stmt):
+            later, sooner = _written(self.new), _written(self.site.node)
+            return f"{self.cause}: write `{_short(sooner)}` before `{_short(later)}`"
         shown = self._shown()
-        old = ast.unparse(shown)
+        old = _written(shown)
         with self.applied():
-            new = ast.unparse(self.new if shown is self.site.node else shown)
+            new = _written(self.new if shown is self.site.node else shown)
         if isinstance(self.new, ast.Pass):
             return f"{self.cause}: leave out `{_short(old)}`"
         others = sorted({e.line for e in self.likewise} - {self.line})
@@ -75,6 +78,12 @@ class Edit:
                 break
             shown = wider
         return shown
+
+
+def _written(node: ast.AST) -> str:
+    """Its text; of a loop or a condition the first line, in which the difference is."""
+    text = ast.unparse(node)
+    return text.split("\n")[0] if isinstance(node, ast.For | ast.While | ast.If) else text
 
 
 _UNLIKELY = {
@@ -135,6 +144,7 @@ def together(tree: ast.AST) -> Iterator[Edit]:
             alike.setdefault(key, []).append(edit)
     yield from _renamed(tree)
     yield from _turned(tree)
+    yield from _statements(tree)
     yield from _pairs(tree)
     for group in sliced.values():
         if len(group) > 1:
@@ -157,6 +167,26 @@ def _renamed(tree: ast.AST) -> Iterator[Edit]:
                 *(Edit("order exchanged", site, copy.copy(first)) for site in places[b]),
             ]
             yield _as_one(exchanged)
+
+
+def _statements(tree: ast.AST) -> Iterator[Edit]:
+    """Two assignments, one after the other, in the other order, where one reads what one sets."""
+    assigned = [s for s in sites(tree) if isinstance(s.node, ast.Assign | ast.AugAssign)]
+    for one, two in itertools.pairwise(assigned):
+        beside = one.parent is two.parent and one.field == two.field
+        if beside and two.index == (one.index or 0) + 1 and (_reads(one, two) or _reads(two, one)):
+            first, second = copy.deepcopy(one.node), copy.deepcopy(two.node)
+            cause = "order exchanged"
+            yield _as_one([Edit(cause, two, first), Edit(cause, one, second)])
+
+
+def _reads(one: Site, two: Site) -> bool:
+    """Whether one reads a name that two sets."""
+    names = [
+        {n.id for n in ast.walk(s.node) if isinstance(n, ast.Name) and isinstance(n.ctx, kind)}
+        for s, kind in ((one, ast.Load), (two, ast.Store))
+    ]
+    return bool(names[0] & names[1])
 
 
 def _turned(tree: ast.AST) -> Iterator[Edit]:

@@ -1,14 +1,15 @@
 """Why a gradient is wrong: relations to the right one, changes that mend it, forgotten paths."""
 
+import functools
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from handgrad.compare.diagnose import VAGUE, Evidence, diagnose
+from handgrad.compare.diagnose import VAGUE, Evidence, Larger, diagnose
 from handgrad.compare.judge import Comparison, differs, of_every_sample
-from handgrad.compare.mending import Search
+from handgrad.compare.mending import Search, at_larger_sizes
 from handgrad.compare.mutate import Mend
 from handgrad.compare.paths import Cuts
 from handgrad.compare.problem import Problem, Row, name_of
@@ -163,7 +164,23 @@ def _evidence(
         and (candidate.untraceable is None or _in_float32(c.hand[split:], row)),
         elsewhere=elsewhere,
         scalars=scalars(problem.candidate) | scalars(problem.reference),
+        larger=functools.partial(_larger, problem, candidate, c.paths[split:], split),
     )
+
+
+def _larger(problem: Problem, candidate: Row, names: Sequence[str], split: int) -> Larger | None:
+    """The derivation where every size is another, if it can be called so."""
+    other = None if problem.large else at_larger_sizes(problem, candidate.untraceable is None)
+    if other is None or len(other.problem.verified) != len(names):
+        return None
+    n = len(other.problem.variables)
+    variables = [other.column[i] for i in other.problem.verified]
+    arrays = [
+        *zip(names, variables, strict=True),
+        *_known(other.problem, other.column),
+        *(("dy", dy) for dy in other.column[n:]),
+    ]
+    return Larger(arrays, other.hand[split:], other.truth[split:])
 
 
 def _in_float32(gradients: list[np.ndarray], row: int) -> bool:

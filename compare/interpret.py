@@ -57,7 +57,7 @@ class Program:
                     self.widened |= {np.dtype(np.float32)}
                 if not hasattr(self, "jaxpr"):
                     raise error from None
-        self._compiled: dict[int, Callable] = {}
+        self._compiled: dict[Any, Callable] = {}
         self._prepared: dict[int, list[_Step]] = {}
         self._ends = True
 
@@ -218,13 +218,18 @@ class Program:
             raise NotAnalytic(name)
         if name.startswith(RANDOM) or any(_is_key(x) for x in inputs):
             return self._drawn(eqn, inputs)
-        if id(eqn) not in self._compiled:
-            self._compiled[id(eqn)] = self._alone(eqn)
+        key = _alike(eqn)
+        compiled = self._compiled if key is None else _ALONE
+        key = id(eqn) if key is None else key
+        if key not in compiled:
+            if len(_ALONE) >= 512:
+                _ALONE.clear()
+            compiled[key] = self._alone(eqn)
         inputs = [
             x if _is_key(x) else x.astype(_dtype(a))
             for x, a in zip(inputs, eqn.invars, strict=True)
         ]
-        return [_array(r) for r in self._compiled[id(eqn)](inputs)]
+        return [_array(r) for r in compiled[key](inputs)]
 
     def _drawn(self, eqn: core.JaxprEqn, inputs: list) -> list:
         """Random numbers: slow to compile, and the same wherever the same ones are asked for."""
@@ -258,6 +263,22 @@ def walk(jaxpr: core.Jaxpr):
             yield from walk(inner)
 
 
+def _alike(eqn: core.JaxprEqn) -> Any:
+    """What equations that do the same have in common; None for one that holds others."""
+    if any(True for _ in core.jaxprs_in_params(eqn.params)):
+        return None
+    order: dict[Any, int] = {}
+
+    def known(atom: Any) -> tuple[str, Any]:
+        literal = isinstance(atom, core.Literal)
+        number = repr(atom.val) if literal else order.setdefault(atom, len(order))
+        return str(atom.aval), number
+
+    inputs = tuple(map(known, eqn.invars))
+    return eqn.primitive, str(eqn.params), inputs
+
+
+_ALONE: dict[Any, Callable] = {}
 RANDOM = ("random_", "threefry")
 _DRAWN: dict[Any, list] = {}
 

@@ -31,6 +31,7 @@ class Looks:
     complex: set[int] = dataclasses.field(default_factory=set)
     idle: set[int] = dataclasses.field(default_factory=set)
     suspects: list[Any] = dataclasses.field(default_factory=list)
+    numpy: str = "jnp"  # how the source calls it
     numbers: list[float] = dataclasses.field(default_factory=list)  # of the reference
     looked_at: list[Any] = dataclasses.field(default_factory=list)
     complete: bool = True  # whether there was time to look at every value

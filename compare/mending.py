@@ -198,20 +198,8 @@ class Search:
 
     def _at_other_sizes(self, found: Mend, offers: Callable[[Bench], Iterable[Mutant]]) -> bool:
         """Whether the same change mends it there too, where it can be called so."""
-        p, rng = self.problem, witness.seeded(0, "sizes")
-        leaves, tree = jax.tree.flatten(p.args)
-        for sizes in itertools.islice(inputs.grown(leaves), 16):
-            try:
-                args = jax.tree.unflatten(tree, _drawn(leaves, sizes, rng))
-            except ValueError:  # a matrix that is to be square
-                continue
-            other = _instance(p, p.candidate, args, True)
-            if other is not None:
-                break
-        else:
-            return True
-        shapes = [t.shape for t in self.truth]
-        if other.right_for(shapes):
+        other, shapes = at_larger_sizes(self.problem, True), [t.shape for t in self.truth]
+        if other is None or other.right_for(shapes):
             return True
         program = Program(other.problem.candidate_row, *other.column, widened=other.problem.widened)
 
@@ -568,6 +556,21 @@ def _instance(p: Problem, candidate: Callable, args: tuple, traceable: bool) -> 
     if [np.shape(h) for h in hand] != [np.shape(g) for g in right]:
         return None
     return Instance(other, [*values, *dys], hand, right)
+
+
+def at_larger_sizes(p: Problem, traceable: bool) -> Instance | None:
+    """The derivation with larger arrays, at the first sizes at which it can be called."""
+    rng = witness.seeded(0, "sizes")
+    leaves, tree = jax.tree.flatten(p.args)
+    for sizes in itertools.islice(inputs.grown(leaves), 16):
+        try:
+            args = jax.tree.unflatten(tree, _drawn(leaves, sizes, rng))
+        except ValueError:  # a matrix that is to be square
+            continue
+        found = _instance(p, p.candidate, args, traceable)
+        if found is not None:
+            return found
+    return None
 
 
 def _numbers(jaxpr: core.Jaxpr) -> list[float]:

@@ -63,6 +63,8 @@ def _binary(site: Site) -> Offers:
             yield "a factor too many", left
             yield "upside down", other(ast.Div(), right, left)
             yield "upside down", other(ast.Mult())
+        case ast.FloorDiv():
+            yield "rounded down", other(ast.Div())
         case ast.Pow():
             yield "wrong power", left
         case ast.MatMult():

@@ -27,6 +27,16 @@ def substitutions(
     Each with the number of its stage: what is likelier has a lower one.
     """
     looks = looks or Looks()
+    for stage, edit in _staged(tree, outer, looks):
+        for node in ast.walk(edit.new) if looks.numpy != "jnp" else ():
+            if isinstance(node, ast.Name) and node.id == "jnp":
+                node.id = looks.numpy
+        yield stage, edit
+
+
+def _staged(
+    tree: ast.FunctionDef, outer: tuple[str, ...], looks: Looks
+) -> Iterator[tuple[int, Edit]]:
     for site in sites(tree):
         if isinstance(site.node, ast.Constant) and type(site.node.value) is float:
             for number in looks.numbers:
@@ -290,6 +300,10 @@ def _of_silu(site: Site, values: Sequence[str]) -> Offers:
 def _matrices(site: Site, values: Sequence[str]) -> Offers:
     if not _arithmetic(site):
         return
+    own = ast.unparse(site.node)
+    masks = ["jnp.tril({})", "jnp.triu({})", "{0} * (1 - jnp.eye({0}.shape[-1]))"]
+    for form in masks if isinstance(site.node, ast.Name) else masks[:2]:
+        yield "a mask left out", _expression(form.format(own))
     for name in values:
         for text in (name, f"{name}.T"):
             yield "a factor left out", ast.BinOp(_expression(text), ast.MatMult(), site.node)
