@@ -27,6 +27,7 @@ from handgrad.compare.problem import Problem, Row, Trouble, name_of
 from handgrad.compare.report import Accuracy, Diagnosis, Quantity, Report
 
 _TRACED: collections.OrderedDict[Any, tuple[Row, tuple[int, ...]]] = collections.OrderedDict()
+FEW = 1e-6  # of a gradient, an error up to which nobody has to be told of
 _KEPT = 64
 # primitives of functions that bring a derivative of their own
 OWN = ("custom_vjp", "custom_jvp", "custom_transpose", "linear_call")
@@ -562,7 +563,15 @@ class Examination:
         return [[] if run is None else run.accuracy(gradients, known) for run in runs]
 
     def _remark(self, c: Comparison, quantities: list[Quantity]) -> None:
-        for q in quantities[-len(self.problem.verified) :]:
+        offset = len(quantities) - len(self.problem.verified)
+        for k, q in enumerate(quantities[offset:], offset):
+            allowed = judge.allowance(c, k) if q.ok and q.size and not q.vacuous else 0.0
+            if allowed > FEW and not c.coarse:
+                digits = max(1, int(-math.log10(allowed)))
+                self.remarks.append(
+                    f"{q.path} was verified to {digits} digit{'s' * (digits > 1)} only: at these "
+                    "inputs a rounding error makes as much of a difference to it"
+                )
             if q.vacuous and q.size:
                 self.remarks.append(
                     f"nothing was verified for {q.path}: at these inputs its gradient is zero, nan "

@@ -62,7 +62,7 @@ def explain(
         found += [*paths, *(_worded(problem, m) for m in more)]
     if exact or any(d.kind == "mend" for d in found):
         return found[: max(MOST, len(exact) + 1)]
-    found = found or _suspected(search)
+    found += [_worded(problem, m) for m in search.here[:1]] or _suspected(search)
     vague = _merged([d for d in relations if d.kind in VAGUE])
     return [*found, *vague][: max(MOST, len(exact) + 1)]
 
@@ -123,7 +123,8 @@ def _runs(places: list[Place]) -> list[tuple[Place, list[int]]]:
 
 def _worded(problem: Problem, m: Mend) -> Diagnosis:
     where = m.place or name_of(problem.candidate)
-    return Diagnosis("mend", "", f"{where}: {m.words}, and it is right")
+    right = "it is right at these sizes" if m.here else "it is right"
+    return Diagnosis("mend", "", f"{where}: {m.words}, and {right}")
 
 
 def _evidence(

@@ -222,7 +222,7 @@ class Program:
         compiled = self._compiled if key is None else _ALONE
         key = id(eqn) if key is None else key
         if key not in compiled:
-            if len(_ALONE) >= 512:
+            if len(_ALONE) >= 128:
                 _ALONE.clear()
             compiled[key] = self._alone(eqn)
         inputs = [

@@ -207,6 +207,16 @@ def differs(hand: np.ndarray, truth: np.ndarray, noise: np.ndarray) -> np.ndarra
         return ~(same | ((gap <= noise) & np.isfinite(gap)))
 
 
+def allowance(c: Comparison, k: int) -> float:
+    """How far off gradient k may be and pass, relative to its largest element, at the least."""
+    found = []
+    for noise, truth in zip(c.noise[k], c.truth[k], strict=True):
+        scale = np.abs(truth[np.isfinite(truth)]).max(initial=0)
+        if scale:
+            found.append(float(np.nan_to_num(noise[np.isfinite(truth)], nan=0).max() / scale))
+    return min(found, default=0.0)
+
+
 def _usable(problem: Problem, rows: Rows, truth: list[np.ndarray]) -> tuple[Rows, list]:
     """Leave out samples of our making at which the function is not defined."""
     outputs = truth[: len(problem.cotangent_shapes)]

@@ -48,6 +48,11 @@ class Looks:
         lowest, highest = self.ranges.get(text, (least, most))
         return least <= lowest and highest <= most
 
+    def counts(self, name: str) -> bool:
+        """Whether it is one whole number, as a size is."""
+        least, most = self.ranges.get(name, (0.5, 0.5))
+        return least == most == round(least) and self.shapes.get(name) == {()}
+
     def may_mend(self, site: Site) -> bool:
         """Not what makes a difference to a gradient that is right, or none to one that is wrong."""
         return not any(id(node) in self.idle for node in (*site.parents, site.node))
@@ -129,8 +134,14 @@ def observe(
 
 def _indexed(looks: Looks) -> None:
     """Names with an axis more, turned, or indexed as others are: what else may be lacking."""
-    indices = [node.slice for node in looks.fragments.values() if isinstance(node, ast.Subscript)]
-    simple = {ast.unparse(i) for i in indices if isinstance(i, ast.Name)}
+    parts = [node for node in looks.fragments.values() if isinstance(node, ast.Subscript)]
+    simple = {ast.unparse(node.slice) for node in parts if isinstance(node.slice, ast.Name)}
+    for node in parts:  # the step before, and the next
+        match node.slice:
+            case ast.Name(i) | ast.BinOp(ast.Name(i), ast.Add() | ast.Sub(), ast.Constant(1)):
+                for index in (i, f"{i} - 1", f"{i} + 1"):
+                    text = f"{ast.unparse(node.value)}[{index}]"
+                    looks.fragments.setdefault(text, ast.parse(text, mode="eval").body)
     for name, shapes in [*looks.shapes.items()]:
         for index in simple if name.isidentifier() and any(shapes) else ():
             text = f"{name}[{index}]"

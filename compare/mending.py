@@ -62,6 +62,7 @@ class Search:
         self.agrees = [self._test(c, r, 1.0) for r in rows]
         if not problem.large:
             self._at_other_numbers(reference, len(c.paths) - len(problem.verified))
+        self.here: list[Mend] = []  # what would mend it at these sizes
         self.loosely = self._test(c, rows[0], 10.0)
         self.truth = [g[rows[0]] for g in c.truth]
         self.hand = [h[rows[0]] for h in c.hand]
@@ -194,7 +195,9 @@ class Search:
             return []
         bench = self._bench()
         found = mend(bench, self._afforded(offers(bench)), MOST)
-        return _latest_first(m for m in found if self._at_other_sizes(m, offers))
+        right = [m for m in found if self._at_other_sizes(m, offers)]
+        self.here += [dataclasses.replace(m, here=True) for m in found if m not in right]
+        return _latest_first(right)
 
     def _at_other_sizes(self, found: Mend, offers: Callable[[Bench], Iterable[Mutant]]) -> bool:
         """Whether the same change mends it there too, where it can be called so."""

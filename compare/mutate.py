@@ -277,6 +277,7 @@ class Mend:
     place: Place | None
     words: str
     returns: bool = False  # it changes what a function returns
+    here: bool = False  # it is right at these sizes only
 
 
 @dataclasses.dataclass

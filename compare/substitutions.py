@@ -52,6 +52,12 @@ def _staged(
         if offers is _other_names:
             for edit in (*_everywhere(known, looks), *_conjugates(known, looks)):
                 yield stage, edit
+        if offers is _plain:
+            for site, _, _ in known:
+                if isinstance(site.node, ast.Name) and looks.counts(site.node.id):
+                    for op in (ast.Sub(), ast.Add()):
+                        new = ast.BinOp(site.node, op, ast.Constant(1))
+                        yield stage, Edit("off by one", site, new)
         if offers is _factors:
             for site, names, texts in known:
                 elements = [t for t in texts if _ELEMENT.fullmatch(t)]
@@ -68,6 +74,10 @@ def _staged(
         for site, names, _ in known:
             for cause, new in offers(site, [n for n in names if not looks.fits(site, n, alike)]):
                 yield stage, Edit(cause, site, new)
+    for site, names, _ in known:
+        larger = [n for n in names if not looks.fits(site, n, False)]
+        for cause, new in _times(site, _slopes(larger, looks)):
+            yield stage + 1, Edit(cause, site, new)
 
 
 def scaled(
@@ -101,7 +111,7 @@ def _known_sites(tree: ast.FunctionDef, outer: tuple[str, ...], looks: Looks) ->
             yield site, [n for n in names if n in containers - _filled(site)], []
             continue
         names = [n for n in names if n not in containers]
-        here = {*names, *MODULES}
+        here = {*names, *containers, *MODULES}  # an element of one is none
         yield site, names, [t for t, node in looks.fragments.items() if _free(node) <= here]
 
 
@@ -336,7 +346,7 @@ _BY_TEXT: tuple[tuple[Callable[[Site, Sequence[str]], Offers], bool], ...] = (
 
 
 # What the chain rule leaves behind a nonlinearity.
-_ELEMENT = re.compile(r"\w+\[\w+\]")
+_ELEMENT = re.compile(r"\w+\[\w+( [-+] 1)?\]")
 _MASK = re.compile("mask|keep|kept|valid|allow|causal|seen|drop")
 _SLOPES: tuple[tuple[str, Callable[[float, float], bool]], ...] = (
     ("(1 - v)", lambda least, most: least >= 0 and most <= 1),
@@ -367,8 +377,8 @@ def _values(tree: ast.FunctionDef, outer: tuple[str, ...]) -> list[str]:
 
 
 def _arithmetic(site: Site) -> bool:
-    """A value, no number, index, what a loop runs over or argument that says how."""
-    if isinstance(site.node, ast.Constant):
+    """A value, no number, index, what a loop runs over, argument that says how or mere call."""
+    if isinstance(site.node, ast.Constant) or isinstance(site.parent, ast.Expr):
         return False
     chain = [*site.parents, site.node]
     for above, below in itertools.pairwise(chain):
