@@ -446,8 +446,8 @@ class Edited:
             doubled = self._attempt(lambda: self._numpy(trial.candidate(self.names)))
         else:
             doubled = self._attempt(lambda: self._run(trial.candidate(), column))
-        factor = doubled and lacking(self.before, doubled, self.search.truth)
-        if factor:
+        factor = None if doubled is None else lacking(self.before, doubled, self.search.truth)
+        if factor is not None:
             yield from source.written.scaled(trial, factor, self.looks)
 
     def _mends(self, trial: Rewrite, source: Source, loosely: bool) -> bool:

@@ -205,7 +205,7 @@ def _inverse(args: list, method: bool, anew) -> Offers:
     axes = [ast.unparse(a) for a in (given[0].elts if listed else given)]
     if sorted(axes) != [str(k) for k in range(len(axes))]:
         return
-    back = [ast.Constant(axes.index(str(k))) for k in range(len(axes))]
+    back: list[ast.expr] = [ast.Constant(axes.index(str(k))) for k in range(len(axes))]
     if [ast.unparse(k) for k in back] != axes:
         new = [ast.Tuple(back, ast.Load())] if listed else back
         yield "the other way round", anew([*args[: len(args) - len(given)], *new])
