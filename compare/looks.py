@@ -51,7 +51,7 @@ class Looks:
     def counts(self, name: str) -> bool:
         """Whether it is one whole number, as a size is."""
         least, most = self.ranges.get(name, (0.5, 0.5))
-        return least == most == round(least) and self.shapes.get(name) == {()}
+        return least == most and least % 1 == 0 and self.shapes.get(name) == {()}
 
     def may_mend(self, site: Site) -> bool:
         """Not what makes a difference to a gradient that is right, or none to one that is wrong."""
@@ -93,7 +93,8 @@ def observe(
                 floating.add(k)
             if (kind == "f" or type(value) in (int, float)) and np.size(value):
                 least, most = into.ranges.get(texts[k], (np.inf, -np.inf))
-                into.ranges[texts[k]] = min(least, np.min(value)), max(most, np.max(value))
+                extremes = float(np.min(value)), float(np.max(value))
+                into.ranges[texts[k]] = min(least, extremes[0]), max(most, extremes[1])
         return value
 
     def moved(k: int, rng: np.random.Generator) -> Callable[[int, Any], Any]:
