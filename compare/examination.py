@@ -23,6 +23,7 @@ from handgrad.compare.interpret import Program, walk
 from handgrad.compare.judge import Comparison, Rows
 from handgrad.compare.laboratory import laboratory
 from handgrad.compare.meant import meant
+from handgrad.compare.onesided import SHOWN, onesided
 from handgrad.compare.problem import Problem, Row, Trouble, name_of
 from handgrad.compare.report import Accuracy, Diagnosis, Quantity, Report
 
@@ -280,6 +281,8 @@ class Examination:
             quantities, exactness = exactly.conclude(quantities)
         accuracy, default_accuracy = self._accuracy([run, by_default], c)
         self._remark(c, quantities)
+        if c.ok:
+            self._one_sided(c)
         split = n_out if is_function else 0
         report = dataclasses.replace(
             self.report,
@@ -561,6 +564,17 @@ class Examination:
         ]
         known = dict(zip(self.problem.verified, map(np.asarray, doubtful), strict=True))
         return [[] if run is None else run.accuracy(gradients, known) for run in runs]
+
+    def _one_sided(self, c: Comparison) -> None:
+        """A mistake on the side that no input takes passes unseen."""
+        calls = [[col[r] for col in c.rows.columns] for r in range(len(c.rows))]
+        found = onesided(self.candidate, calls)
+        if found:
+            more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+            self.remarks.append(
+                f"at your inputs, {'; '.join(found[:SHOWN])}{more}: what it decides otherwise was "
+                "not verified; give inputs that come there as well"
+            )
 
     def _remark(self, c: Comparison, quantities: list[Quantity]) -> None:
         offset = len(quantities) - len(self.problem.verified)
