@@ -573,10 +573,12 @@ class Batched:
     """A traced function of rows, under vmap for a fixed number of them.
 
     No more than fit a processor's cache: small arrays again and again are faster than large ones.
+    Of what is scanned along, only a step has to fit.
     """
 
     def __init__(self, single: Program, like: Sequence[np.ndarray], rows: int):
-        most = min(16, max(1, 40_000 // max(1, sum(x.size for x in like))))
+        steps = max((e.params.get("length", 1) for e in single.equations()), default=1)
+        most = min(16, max(1, 40_000 * min(steps, 50) // max(1, sum(x.size for x in like))))
         self.size = -(-rows // -(-rows // most))
         stacked = [np.broadcast_to(x, (self.size, *x.shape)) for x in like]
         function = jax.vmap(jaxpr_as_fun(single.jaxpr))  # cheaper than the function traced again

@@ -16,6 +16,7 @@ from jax import lax
 
 from handgrad.compare import primitives
 from handgrad.compare.interpret import CONTROL, NotAnalytic, Program
+from handgrad.compare.problem import Batched
 from handgrad.compare.witness import STEP
 
 EPS = 2.0**-52
@@ -897,3 +898,15 @@ def test_a_loop_that_comes_back_to_what_it_was_is_stopped():
     assert program(0.5) in ([0.5], [-0.5])
     count = Program(lambda x: jax.lax.while_loop(lambda s: s < 1000, lambda s: s + 1, x), 1.0)
     assert count(0.0) == [1000.0]
+
+
+@pytest.mark.parametrize(("long", "rows"), [(False, 1), (True, 16)])
+def test_of_what_a_loop_scans_many_rows_are_run_at_once(long, rows):
+    def total(x):
+        add = lambda carry, row: (carry + row, None)  # noqa: E731
+        return [lax.scan(add, jnp.zeros(8), x)[0] if long else x.sum(0)]
+
+    x = np.random.default_rng(0).normal(size=(3, 5000, 8))
+    batched = Batched(Program(total, x[0]), [x[0]], 16)
+    assert batched.size == rows
+    np.testing.assert_allclose(batched([x])[0], x.sum(1), rtol=1e-12)
