@@ -54,6 +54,9 @@ class Edit:
         if self.likewise and isinstance(self.site.node, ast.stmt):
             later, sooner = _written(self.new), _written(self.site.node)
             return f"{self.cause}: write `{_short(sooner)}` before `{_short(later)}`"
+        if isinstance(self.new, ast.If) and self.new.body[0] is self.site.node:
+            first, more = map(_written, self.new.body)
+            return f"{self.cause}: write `{_short(more)}` after `{_short(first)}`"
         shown = self._shown()
         old = _written(shown)
         with self.applied():
@@ -88,7 +91,7 @@ def _written(node: ast.AST) -> str:
 
 _UNLIKELY = {
     "wrong operation", "wrong function", "added where it is to be set", "another axis",
-    "a condition too many", "an index too many",
+    "a condition too many", "an index too many", "the permutation for its inverse",
 }  # fmt: skip
 WHOLE = ast.BinOp | ast.UnaryOp | ast.Call | ast.Subscript | ast.Compare | ast.IfExp | ast.BoolOp
 

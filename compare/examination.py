@@ -568,7 +568,7 @@ class Examination:
     def _one_sided(self, c: Comparison) -> None:
         """A mistake on the side that no input takes passes unseen."""
         calls = [[col[r] for col in c.rows.columns] for r in range(len(c.rows))]
-        found = onesided(self.candidate, calls)
+        found = onesided(self.candidate, calls) or onesided(self.reference, calls)
         if found:
             more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
             self.remarks.append(

@@ -20,6 +20,7 @@ from handgrad.compare.source import Place
 MOST = 3  # explanations printed
 SOON = 2.0  # seconds for what else may be said of a path
 BUDGET = 1.5e9  # element operations spent on cutting paths
+EQUATIONS = 6e5  # that are run for it, some 10 s
 
 
 def explain(
@@ -53,16 +54,22 @@ def explain(
     mends = [_worded(problem, m) for m in search.likely()]
     if complete:  # what is left to say is where
         mends = mends or [_worded(problem, m) for m in search.elsewhere()]
-        return [*exact, *mends[:1]]
-    mends = mends or [_worded(problem, m) for m in search.solved()]
+        return [*exact, *(mends or [_worded(problem, m) for m in search.here])[:1]]
+    if not mends and not search.here:
+        mends = [_worded(problem, m) for m in search.solved()]
     found = [*exact, *mends]
     if not mends:
-        paths = _paths(problem, c, split, rows)
-        more = search.elsewhere(SOON) if paths else search.unlikely()
+        paths, more = _paths(problem, c, split, rows), []
+        if not search.here:
+            more = search.elsewhere(SOON) if paths else search.unlikely()
         found += [*paths, *(_worded(problem, m) for m in more)]
     if exact or any(d.kind == "mend" for d in found):
         return found[: max(MOST, len(exact) + 1)]
     found += [_worded(problem, m) for m in search.here[:1]] or _suspected(search)
+    found += [
+        Diagnosis("place", "", f"{where}: `{name}` is computed and never used")
+        for name, where in search.unread()[: 0 if search.here else 1]
+    ]
     vague = _merged([d for d in relations if d.kind in VAGUE])
     return [*found, *vague][: max(MOST, len(exact) + 1)]
 
@@ -123,7 +130,7 @@ def _runs(places: list[Place]) -> list[tuple[Place, list[int]]]:
 
 def _worded(problem: Problem, m: Mend) -> Diagnosis:
     where = m.place or name_of(problem.candidate)
-    right = "it is right at these sizes" if m.here else "it is right"
+    right = f"it is right {m.here}".rstrip()
     return Diagnosis("mend", "", f"{where}: {m.words}, and {right}")
 
 
@@ -208,10 +215,8 @@ def _paths(problem: Problem, c: Comparison, split: int, rows: list[int]) -> list
         cuts = Cuts(problem)
     except (TypeError, ValueError, NotImplementedError):
         return []  # a primitive of the reference that cannot be bound anew
-    if (
-        not cuts.edges
-        or len(cuts.edges) * sum(v.value.size for v in problem.variables) * 30 > BUDGET
-    ):
+    size = sum(v.value.size for v in problem.variables)
+    if not cuts.edges or len(cuts.edges) * size * 30 > BUDGET or cuts.work * len(rows) > EQUATIONS:
         return []
     wrong = [any(w[r].any() for r in rows) for w in c.wrong[split:]]
     fits = np.ones((len(cuts.edges), len(wrong)), bool)

@@ -120,10 +120,12 @@ class Domain:
                 return normal / np.sqrt((normal**2).sum(-1, keepdims=True))
             case "symmetric" | "positive definite" if len({*shape[-2:]}) > 1:
                 return normal  # at these sizes there is none
-            case "symmetric":
-                return rng.choice(SCALES) * (normal + np.swapaxes(normal, -1, -2))
+            case "symmetric":  # distances and weights of edges are not negative
+                half = rng.choice(SCALES) * normal if self.low < 0 else _positive(rng, normal)
+                return half + np.swapaxes(half, -1, -2)
             case "positive definite":
-                return normal @ np.swapaxes(normal, -1, -2) + 0.1 * np.eye(shape[-1])
+                half = normal if self.low < 0 else np.abs(normal)
+                return half @ np.swapaxes(half, -1, -2) + 0.1 * np.eye(shape[-1])
             case _:
                 return _anything(rng, normal)
 

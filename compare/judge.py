@@ -15,6 +15,7 @@ FIRST = 1000.0  # a deviation of less than this many noise floors passes at once
 SECOND = 100.0  # of floors measured with a rounding error behind every operation
 EXCUSED = 0.1  # the most that noise of the candidate's own excuses, of the cotangents' size
 NARROW = 4.0  # of those where the reference computes in less than float64, in its own precision
+ZERO = 1e-14  # of the largest element: what is below this may be 0 but for rounding
 TINY = 1e-290  # below this, float64 underflows
 TIED = 1024  # elements at one kink that are moved one by one
 JACOBIAN = 4096  # the full Jacobian is taken where outputs × (inputs + outputs) is no more
@@ -132,7 +133,7 @@ def compare(
     """Evaluate both sides on all rows; `pick` says which of the reference's results to compare."""
     truth = reference.rows(rows.columns)
     rows, truth = _usable(problem, rows, truth)
-    hand = candidate.rows(rows.columns)
+    rows, truth, hand = _callable(candidate, rows, truth)
     picked = [truth[i] for i in pick]
     rng = witness.seeded(seed, "noise")
     measured = witness.floors(reference, rows.columns, truth, rng, 2)
@@ -235,6 +236,26 @@ def _usable(problem: Problem, rows: Rows, truth: list[np.ndarray]) -> tuple[Rows
     return rows.keep(keep), [t[keep] for t in truth]
 
 
+def _callable(candidate: Row, rows: Rows, truth: list) -> tuple[Rows, list, list]:
+    """Leave out samples of our making at which plain Python raises, as for a place off a grid."""
+    try:
+        return rows, truth, candidate.rows(rows.columns)
+    except Trouble:
+        if candidate.untraceable is None:
+            raise
+    found = {}
+    for r in range(len(rows)):
+        try:
+            found[r] = candidate.one([c[r] for c in rows.columns])
+        except Trouble:
+            if rows.samples[r] == 0:
+                raise
+    raised = {rows.samples[r] for r in range(len(rows)) if r not in found}
+    keep = np.array([sample not in raised for sample in rows.samples])
+    hand = [np.stack(y) for y in zip(*(found[r] for r in np.flatnonzero(keep)), strict=True)]
+    return rows.keep(keep), [t[keep] for t in truth], hand
+
+
 def _second_look(
     c: Comparison, problem: Problem, candidate: Row, reference: Row, pick: list[int],
     which: np.ndarray, seed: int,
@@ -262,9 +283,11 @@ def _second_look(
     for k, (s, f) in enumerate(zip(still, floor, strict=True)):
         cleared = was[k] & ~s
         if cleared.any():
-            with np.errstate(all="ignore"):
-                gap = np.abs(hand[k] - truth[k]) / np.maximum(np.abs(hand[k]), np.abs(truth[k]))
-            c.lost_by = max(c.lost_by, float(gap[cleared].max()))
+            size = np.maximum(np.abs(hand[k]), np.abs(truth[k]))
+            with np.errstate(all="ignore"):  # a zero of the mathematics has no digits to lose
+                told = cleared & ~(size < ZERO * np.nan_to_num(np.abs(c.truth[k])).max(initial=0))
+                gap = np.abs(hand[k] - truth[k]) / size
+            c.lost_by = max(c.lost_by, float(gap[told].max(initial=0)))
         c.wrong[k][which], c.lost[k][which] = s, cleared
         c.noise[k][which] = np.maximum(c.noise[k][which], f)
 

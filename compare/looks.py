@@ -2,6 +2,8 @@
 
 import ast
 import dataclasses
+import itertools
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,9 +13,10 @@ import numpy as np
 from handgrad.compare.edits import WHOLE, sites
 from handgrad.compare.slips_of_calls import MODULES, Site
 
-__all__ = ["Looks", "observe"]
+__all__ = ["Looks", "observe", "spreads"]
 
 LONGEST = 40  # characters of an expression that is brought in from elsewhere
+FEW = 6  # elements of a value that are looked at one by one: each may be of another gradient
 
 
 @dataclasses.dataclass
@@ -41,7 +44,7 @@ class Looks:
         mine, theirs = self.of_node.get(id(site.node)), self.shapes.get(text)
         if mine is None or theirs is None:
             return True
-        return mine in theirs if alike else any(_spreads(shape, mine) for shape in theirs)
+        return mine in theirs if alike else any(spreads(shape, mine) for shape in theirs)
 
     def within(self, text: str, least: float, most: float) -> bool:
         """Whether its values are, as far as is known."""
@@ -58,7 +61,8 @@ class Looks:
         return not any(id(node) in self.idle for node in (*site.parents, site.node))
 
 
-def _spreads(shape: tuple[int, ...], over: tuple[int, ...]) -> bool:
+def spreads(shape: tuple[int, ...], over: tuple[int, ...]) -> bool:
+    """Whether an array of the one shape goes together with one of the other, and adds no axis."""
     try:
         return np.broadcast_shapes(shape, over) == over
     except ValueError:
@@ -97,11 +101,17 @@ def observe(
                 into.ranges[texts[k]] = min(least, extremes[0]), max(most, extremes[1])
         return value
 
-    def moved(k: int, rng: np.random.Generator) -> Callable[[int, Any], Any]:
+    def moved(k: int, element: int | None = None) -> Callable[[int, Any], Any]:
+        rng = np.random.default_rng(k)
+
         def noted(which: int, value: Any) -> Any:
             if which != k or not hasattr(value, "dtype") or value.dtype.kind not in "fc":
                 return value
-            return value * (1 + 1e-3 * rng.standard_normal(value.shape)) + 1e-3
+            other = value * (1 + 1e-3 * rng.standard_normal(value.shape)) + 1e-3
+            if element is None:
+                return other
+            here = np.arange(value.size).reshape(value.shape) == element
+            return here * other + (1 - here) * value
 
         return noted
 
@@ -111,18 +121,21 @@ def observe(
     try:
         run(noted)
         until = time.thread_time() + seconds
-        for k in _roots(places):
+        for k in _roots(places, floating):
             if time.thread_time() > until:
                 into.complete = False
                 break
-            if k in floating and not isinstance(
-                places[k].parent, ast.Expr
-            ):  # called for its effect
+            if not isinstance(places[k].parent, ast.Expr):  # called for its effect
                 into.looked_at.append(nodes[k])
-                results = run(moved(k, np.random.default_rng(k)))
-                if results is not None and told(results):
+                results = run(moved(k))
+                if results is None:
+                    continue
+                size = math.prod(into.of_node[id(nodes[k])])
+                ways = (moved(k, n) for n in range(size)) if 1 < size <= FEW else ()
+                others = (run(way) for way in ways)
+                if any(r is not None and told(r) for r in itertools.chain([results], others)):
                     into.suspects.append(nodes[k])
-                elif results is not None:
+                else:
                     into.idle.add(id(nodes[k]))
     finally:
         for site in places:
@@ -158,13 +171,14 @@ def _indexed(looks: Looks) -> None:
                 looks.fragments.setdefault(text, ast.parse(text, mode="eval").body)
 
 
-def _roots(places: Sequence[Site]) -> list[int]:
-    """Of every statement its values: those that are part of no other, tuples apart."""
-    mine = {id(site.node) for site in places}
+def _roots(places: Sequence[Site], floating: set[int]) -> list[int]:
+    """Of every statement its values: those that are part of no other, as of a tuple or a list."""
+    mine = {id(places[k].node) for k in floating}
     return [
         k
         for k, site in enumerate(places)
-        if not any(id(parent) in mine for parent in site.parents[_statement(site) :])
+        if k in floating
+        and not any(id(parent) in mine for parent in site.parents[_statement(site) :])
     ]
 
 

@@ -28,7 +28,7 @@ from handgrad.compare.judge import Comparison, differs
 from handgrad.compare.looks import Looks
 from handgrad.compare.mutate import Bench, Mend, Mutant, constants, mend, mutants, repeated, richer
 from handgrad.compare.mutations import is_float
-from handgrad.compare.problem import Problem, Row, argument_names
+from handgrad.compare.problem import Problem, Row, Trouble, argument_names
 from handgrad.compare.rewrite import Kind, Rewrite, Written, patience, written
 from handgrad.compare.scaled import lacking
 from handgrad.compare.source import Place
@@ -37,6 +37,8 @@ BUDGET = 5e8  # element operations spent on one round of changes of equations
 SECONDS = {
     "likely": 3.0,
     "unlikely": 1.5,
+    "simple": 1.5,
+    "forgotten": 2.0,
     "further": 5.0,
     "looking": 1.0,
 }  # by a run of the derivation as it is
@@ -60,9 +62,10 @@ class Search:
         self.problem, self.candidate = problem, candidate
         self.columns = [[col[r] for col in c.rows.columns] for r in rows]
         self.agrees = [self._test(c, r, 1.0) for r in rows]
+        self.given = len(rows)  # of these columns; those after them are of other numbers
         if not problem.large:
             self._at_other_numbers(reference, len(c.paths) - len(problem.verified))
-        self.here: list[Mend] = []  # what would mend it at these sizes
+        self.here: list[Mend] = []  # what mends it at these inputs, or sizes, and not at others
         self.loosely = self._test(c, rows[0], 10.0)
         self.truth = [g[rows[0]] for g in c.truth]
         self.hand = [h[rows[0]] for h in c.hand]
@@ -104,9 +107,17 @@ class Search:
             everything = reference.one([*values, *dys])
             gradients = everything[len(p.cotangent_shapes) :]
             truth = [*everything[:split], *(gradients[i] for i in p.verified)]
-            if all(np.isfinite(g).all() for g in truth):
+            if all(np.isfinite(g).all() for g in truth) and self._runs([*values, *dys]):
                 self.columns.append([*values, *dys])
                 self.agrees.append(functools.partial(_agree, truth))
+
+    def _runs(self, column: list[np.ndarray]) -> bool:
+        """Whether the derivation as it is can be called so."""
+        try:
+            self.candidate.one(column)
+        except Trouble:
+            return False
+        return True
 
     def told(self, results: list[np.ndarray]) -> bool:
         """Whether these differ from the derivation's wherever that is wrong, and not elsewhere."""
@@ -133,7 +144,8 @@ class Search:
     def likely(self) -> list[Mend]:
         """A single change of an equation by itself, or a likely edit of the source."""
         if self.edited is not None and self.edited.fast:
-            return self.edited.mends("likely") or self._changed(_of_one_equation)
+            edits = self.edited.mends
+            return edits("likely") or self._changed(_of_one_equation) or edits("simple")
         found = self._changed(_of_one_equation)
         if self.edited is None:
             return found
@@ -142,7 +154,7 @@ class Search:
             return self.edited.mends("likely")
         if self.problem.beside is not None:  # of an equation nobody knows what it is at other sizes
             found = []
-        kinds: tuple[Kind, ...] = ("likely", "unlikely", *(() if lines else ("further",)))
+        kinds: tuple[Kind, ...] = ("likely", "unlikely", *(() if lines else ("simple", "further")))
         return next(filter(None, (self.edited.mends(kind, lines) for kind in kinds)), found)
 
     def solved(self) -> list[Mend]:
@@ -160,18 +172,23 @@ class Search:
     def elsewhere(self, seconds: float = math.inf) -> list[Mend]:
         """The other edits alone, where they cost little; so long for each kind at most."""
         edited = self.edited
-        if edited is None or not edited.fast:
+        if edited is None:
             return []
-        return edited.mends("unlikely", None, seconds) or edited.mends("further", None, seconds)
+        if not edited.fast:
+            return edited.mends("forgotten", None, seconds)
+        rest: tuple[Kind, ...] = ("unlikely", "forgotten", "further")
+        rounds = (edited.mends(kind, None, seconds) for kind in rest if not self.here)
+        return next(filter(None, rounds), [])
 
     def unlikely(self) -> list[Mend]:
         """Everything else: other operands, functions, factors and terms, other edits."""
         edited = self.edited
         rounds = [lambda: self._changed(lambda bench: _each(richer(bench.program, self.names)))]
         if edited is not None:
-            more = [lambda: edited.mends("unlikely"), lambda: edited.mends("further")]
+            rest: tuple[Kind, ...] = ("unlikely", "forgotten", "further")
+            more = [functools.partial(edited.mends, kind) for kind in rest]
             rounds = [*more, *rounds] if edited.fast else [*rounds, *more]
-        return next(filter(None, (search() for search in rounds)), [])
+        return next(filter(None, (search() for search in rounds if not self.here)), [])
 
     def suspects(self) -> list[Place]:
         """The lines that alone can be at fault if one is; none if these are most of them."""
@@ -185,6 +202,11 @@ class Search:
         )
         return [*lines.values()] if len(lines) <= max(1, len(among) / 2) else []
 
+    def unread(self) -> list[tuple[str, Place]]:
+        """What the derivation computes and never uses."""
+        sources = () if self.edited is None else self.edited.sources
+        return [found for s in sources for found in s.written.unread()]
+
     def _bench(self) -> Bench:
         program = self.candidate.single
         values = [program.values(*column) for column in self.columns]
@@ -196,7 +218,9 @@ class Search:
         bench = self._bench()
         found = mend(bench, self._afforded(offers(bench)), MOST)
         right = [m for m in found if self._at_other_sizes(m, offers)]
-        self.here += [dataclasses.replace(m, here=True) for m in found if m not in right]
+        self.here += [
+            dataclasses.replace(m, here="at these sizes") for m in found if m not in right
+        ]
         return _latest_first(right)
 
     def _at_other_sizes(self, found: Mend, offers: Callable[[Bench], Iterable[Mutant]]) -> bool:
@@ -430,43 +454,56 @@ class Edited:
                 if time.thread_time() > until or len(found) == MOST:
                     break
                 self.patience = 0.1 + 20 * source.seconds
-                for other in (trial, *self._solved(trial, source)):
-                    if self._mends(other, source, loosely):
-                        found[key] = Mend(other.place, other.words, other.returns)
+                for other in self._meant(trial, source):
+                    alone = self._mends(other, source, loosely)
+                    if alone is None:
+                        continue
+                    mend = Mend(other.place, other.words, other.returns, alone)
+                    if not alone:
+                        found[key] = mend
                         until = min(until, time.thread_time() + SECOND)
                         break
+                    chosen = self.problem.beside is None  # by the user, not by a search
+                    if chosen and other.telling and (other is trial or trial.adds):
+                        self.search.here.append(mend)
         return _latest_first(found.values())
 
-    def _solved(self, trial: Rewrite, source: Source) -> Iterator[Rewrite]:
-        """Where a value was doubled: times the number that it lacks."""
-        if not trial.doubles or not (source.by_numpy or not self.traceable):
+    def _meant(self, trial: Rewrite, source: Source) -> Iterator[Rewrite]:
+        """It; a value doubled times the number that it lacks; a term as often as it lacks."""
+        if not trial.adds:
+            yield trial
+        if not trial.adds and (not trial.doubles or (self.traceable and not source.by_numpy)):
             return
         column = self.search.columns[0]
         if source.by_numpy:
-            doubled = self._attempt(lambda: self._numpy(trial.candidate(self.names)))
+            more = self._attempt(lambda: self._numpy(trial.candidate(self.names)))
         else:
-            doubled = self._attempt(lambda: self._run(trial.candidate(), column))
-        factor = None if doubled is None else lacking(self.before, doubled, self.search.truth)
-        if factor is not None:
-            yield from source.written.scaled(trial, factor, self.looks)
+            more = self._attempt(lambda: self._run(trial.candidate(), column))
+        times = None if more is None else lacking(self.before, more, self.search.truth)
+        if times is not None:
+            factor = times if trial.adds else 1 + times
+            if abs(factor) > 1e-9:
+                yield from source.written.scaled(trial, factor, self.looks)
 
-    def _mends(self, trial: Rewrite, source: Source, loosely: bool) -> bool:
-        """loosely: NumPy's results can tell wrong from right."""
+    def _mends(self, trial: Rewrite, source: Source, loosely: bool) -> str | None:
+        """Where alone it makes it right: "" if that is everywhere, None if it does not.
+
+        loosely: NumPy's results can tell wrong from right.
+        """
         if self.small is not None and (source.by_numpy or not self.traceable):
             small = self.small
             results = self._attempt(lambda: self._again(small, source, trial), small.truth)
             if results is None or not _agree(small.truth, results):
-                return False
+                return None
         if loosely and source.by_numpy:
             results = self._attempt(lambda: self._numpy(trial.candidate(self.names)))
             if results is None or not self.search.loosely(results):
-                return False
-        return all(
-            (results := self._attempt(lambda col=column: self._run(trial.candidate(), col)))
-            is not None
-            and ok(results)
-            for column, ok in zip(self.search.columns, self.search.agrees, strict=True)
-        ) and not self._of_these_sizes(trial)
+                return None
+        for k, (column, ok) in enumerate(zip(self.search.columns, self.search.agrees, strict=True)):
+            results = self._attempt(lambda col=column: self._run(trial.candidate(), col))
+            if results is None or not ok(results):
+                return None if k < self.search.given else "at your inputs"
+        return "at these sizes" if self._of_these_sizes(trial) else ""
 
     def _of_these_sizes(self, trial: Rewrite) -> bool:
         """Whether it is wrong where the arrays have other sizes, at which the functions run."""

@@ -277,7 +277,7 @@ class Mend:
     place: Place | None
     words: str
     returns: bool = False  # it changes what a function returns
-    here: bool = False  # it is right at these sizes only
+    here: str = ""  # where alone it is right: "at these sizes"
 
 
 @dataclasses.dataclass
@@ -415,10 +415,11 @@ def _number(c: float) -> str:
     for power, form in ((1, "{}"), (2, "√({})")):
         for d in range(1, 65):
             n = abs(c) ** power * d
-            if 1 <= round(n) <= 64 and abs(n - round(n)) < 1e-9 * n:
+            if 1 <= round(n) <= 64 and abs(n - round(n)) < 1e-11 * n:
                 fraction = f"{round(n)}/{d}" if d > 1 else f"{round(n)}"
                 sign = "-" if c < 0 else ""
                 return (
                     f"{c:.10g}" if d == 1 == power else f"{c:.10g} = {sign}{form.format(fraction)}"
                 )
-    return f"{c:.10g}"
+    enough = abs(float(f"{c:.10g}") - c) <= 5e-11 * abs(c)
+    return f"{c:.10g}" if enough else f"{c:.15g}"

@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from handgrad.compare.interpret import CALLS, Program, opened, scan_layout
+from handgrad.compare.interpret import CALLS, Program, opened, scan_layout, walk
 from handgrad.compare.problem import Batched, Problem
-from handgrad.compare.source import Place, place
+from handgrad.compare.source import Place, frames, place
 
 CARRY = "the carry of the loop"
+LONG = 300  # equations of a reference, from where on a loop in it may have been unrolled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Cuts:
         self.edges: list[Edge] = []
         values = problem.values()
         self._closed = jax.make_jaxpr(problem.forward)(*values)
+        self._together = sum(1 for _ in walk(self._closed.jaxpr)) > LONG
+        self._numbers: dict[Any, int] = {}
         self._names = {
             v: variable.path
             for v, variable in zip(self._closed.jaxpr.invars, problem.variables, strict=True)
@@ -58,6 +61,7 @@ class Cuts:
     def _row(self, cut: Any, *columns: Any) -> list:
         n = len(self.problem.variables)
         self.edges.clear()
+        self._numbers.clear()
 
         def forward(*values):
             return self._run(
@@ -67,6 +71,12 @@ class Cuts:
         _, pull = jax.vjp(forward, *columns[:n])
         return list(pull(list(columns[n:])))
 
+    @property
+    def work(self) -> int:
+        """Equations of all its runs for one row."""
+        each = sum(1 for _ in self._batched.program.equations())
+        return each * -(-len(self.edges) // self._batched.size)
+
     def gradients(self, row: Sequence[np.ndarray]) -> list[np.ndarray]:
         """One leading axis for the edges."""
         k = len(self.edges)
@@ -75,9 +85,13 @@ class Cuts:
 
     # --- the forward, with a cut at every use ---
 
-    def _cut(self, value: Any, edge: Edge, cut: Any) -> Any:
+    def _cut(self, value: Any, edge: Edge, cut: Any, use: Any) -> Any:
+        """use: what is the same in every round of an unrolled loop, whose cuts are one."""
         index = len(self.edges)
-        self.edges.append(edge)
+        if self._together:
+            index = self._numbers.setdefault((edge, use), index)
+        if index == len(self.edges):
+            self.edges.append(edge)
         return jnp.where(cut == index, jax.lax.stop_gradient(value), value)
 
     def _run(self, jaxpr, consts, args, cut, around: Place | None, texts: dict) -> list:
@@ -88,14 +102,14 @@ class Cuts:
             here = place(eqn) or around
             text = here.text if here else eqn.primitive.name
             inputs = []
-            for atom in eqn.invars:
+            for n, atom in enumerate(eqn.invars):
                 if isinstance(atom, core.Literal):
                     inputs.append(atom.val)
                     continue
                 value = values[atom]
                 if atom in active and _differentiable(atom) and eqn.primitive.name not in _CALLS:
                     edge = Edge(texts.get(atom, "a value"), text, here)
-                    value = self._cut(value, edge, cut)
+                    value = self._cut(value, edge, cut, (n, *frames(eqn)))
                 inputs.append(value)
             known = [texts.get(a, "a value") if isinstance(a, core.Var) else "" for a in eqn.invars]
             results = self._apply(eqn, inputs, cut, here, known)
@@ -125,6 +139,7 @@ class Cuts:
 
         def body(carry, x):
             del self.edges[before:]  # traced more than once: the edges are the same
+            self._numbers = {k: i for k, i in self._numbers.items() if i < before}
             called = [*known[:n], *[CARRY] * carries, *known[m:]]
             texts = dict(zip(inner.invars, called, strict=True))
             args = [*inputs[:n], *carry, *x]

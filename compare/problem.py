@@ -360,8 +360,9 @@ class Problem:
                 hint = ": is the argument meant to be an array? Pass np.array(…)" if listed else ""
                 if not hint and isinstance(cotangent, tuple) and (of := self._structure_of_dy()):
                     hint = f": {of}"
+                hint = hint or self._with_the_loss(result)
                 raise Trouble(
-                    f"the cotangent of {self.names[number]!r} is {outline(cotangent)}; it must "
+                    f"the {self.word} of {self.names[number]!r} is {outline(cotangent)}; it must "
                     f"have the structure of the argument, {outline(self.args[number])}{hint}"
                 )
             order = iter(wanted)
@@ -372,10 +373,10 @@ class Problem:
                 if leaf is None:
                     self._none(self.variables[i].path, self.variables[i])
                 if not is_inexact(leaf) and not is_number(leaf):
+                    v = self.variables[i]
                     raise Trouble(
-                        f"the cotangent of {self.variables[i].path!r} is {describe(leaf)}; it must "
-                        "be a floating-point array of NumPy or JAX, of shape "
-                        f"{list(self.variables[i].shape)}"
+                        f"the {self.word} of {v.path!r} is {describe(leaf)}; it must be a "
+                        f"floating-point array of NumPy or JAX, of shape {list(v.shape)}"
                     )
                 chosen[i] = leaf
         self.verified = [i for i, c in enumerate(chosen) if c is not None]
@@ -383,7 +384,7 @@ class Problem:
 
     def _none(self, path: str, v: Variable) -> None:
         raise Trouble(
-            f"the cotangent of {path!r} is None, where an array of shape {list(v.shape)} is due; "
+            f"the {self.word} of {path!r} is None, where an array of shape {list(v.shape)} is due; "
             f"return the array, or, if {self.names[v.argument]!r} is not to be differentiated, say "
             f"which arguments are with argnums=(...)"
         )
@@ -414,15 +415,26 @@ class Problem:
             return {floats[0]: result}  # jax.grad's own default: the first argument alone
         order = ", ".join(self.names[i] for i in everything)
         came = (
-            f"{len(result)} cotangent{'s' * (len(result) != 1)}"
+            f"{len(result)} {self.word}{'s' * (len(result) != 1)}"
             if isinstance(result, tuple | list)
             else describe(result)
         )
         raise Trouble(
-            f"{what} returned {came}; it must return a tuple of {len(everything)}, one cotangent "
+            f"{what} returned {came}; it must return a tuple of {len(everything)}, one {self.word} "
             f"for each argument in order: {order} (None for integer arguments), or argnums= must "
-            "say of which arguments they are"
+            f"say of which arguments they are{self._with_the_loss(result)}"
         )
+
+    @property
+    def word(self) -> str:
+        return "gradient" if self.kind == "gradient" else "cotangent"
+
+    def _with_the_loss(self, result: Any) -> str:
+        """A hint for those who return both, as `jax.value_and_grad` does."""
+        match result:
+            case (loss, tuple() | list() | dict()) if self.kind == "gradient" and not np.ndim(loss):
+                return ": the loss and its gradients? Return the gradients alone"
+        return ""
 
     def _by_name(self, result: dict) -> dict[int, Any] | None:
         """Of a dictionary with the arguments' names as keys, or these after a d: {"dw": …}."""

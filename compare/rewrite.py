@@ -11,6 +11,7 @@ import contextlib
 import copy
 import dataclasses
 import functools
+import heapq
 import inspect
 import linecache
 import math
@@ -28,9 +29,10 @@ from handgrad.compare.edits import Edit, edits, together
 from handgrad.compare.laboratory import with_rules
 from handgrad.compare.looks import Looks, observe
 from handgrad.compare.source import Place, is_library
-from handgrad.compare.substitutions import scaled, substitutions
+from handgrad.compare.substitutions import SIMPLE, scaled, substitutions, values
+from handgrad.compare.terms import adds, lines, terms
 
-Kind = Literal["likely", "unlikely", "further"]
+Kind = Literal["likely", "unlikely", "simple", "forgotten", "further"]
 Names = Callable[[dict[str, Any]], dict[str, Any]]  # the globals to run with, for a function's own
 Build = Callable[[Any, Names], Any]  # a whole candidate of a function in it
 OUTSIDE = 12  # numbers and arrays of the module
@@ -71,16 +73,24 @@ class Written:
         return Place(file, line, linecache.getline(file, line).strip())
 
     def edits(self, kind: Kind, looks: Looks | None = None) -> Iterator["Rewrite"]:
-        """`likely`, `unlikely`, or `further`: other names, factors and terms.
+        """`likely`, `unlikely`, a `simple` sign, number or square, a `forgotten` term or line, or
+        `further`: other names, factors and terms.
 
         First those of what may be at fault, as it looks; of the further ones these alone.
         """
         looks = looks or Looks()
-        if kind == "further":
+        if kind == "forgotten":
+            every = (f(self.definition, self._names(), looks) for f in (terms, lines))
+            for stage, edit in heapq.merge(*every, key=lambda found: found[0]):
+                yield Rewrite(self, edit, stage)
+            return
+        if kind in ("simple", "further"):
             called = ("jnp", "np", "numpy")
             looks.numpy = next((n for n in called if n in self.function.__globals__), "jnp")
-            if isinstance(self.definition, ast.FunctionDef):
-                for stage, edit in substitutions(self.definition, self._outer(), looks):
+            for stage, edit in substitutions(self.definition, self._outer(), looks):
+                if stage > SIMPLE and kind == "simple":
+                    return
+                if (stage > SIMPLE) == (kind == "further"):
                     yield Rewrite(self, edit, stage)
             return
         found = [e for e in edits(self.definition) if e.likely == (kind == "likely")]
@@ -99,9 +109,23 @@ class Written:
             for name in self._outer()
             if isinstance(held[name], int | float) and not isinstance(held[name], bool)
         }
-        if isinstance(self.definition, ast.FunctionDef):
-            for edit in scaled(self.definition, numbers, looks, trial.edit, factor):
-                yield Rewrite(self, edit, trial.stage)
+        for edit in scaled(self.definition, numbers, looks, trial.edit, factor):
+            yield Rewrite(self, edit, trial.stage)
+
+    def unread(self) -> list[tuple[str, Place]]:
+        """The names that get a value which nothing reads, and where."""
+        names = [n for n in ast.walk(self.definition) if isinstance(n, ast.Name)]
+        read = {n.id for n in names if isinstance(n.ctx, ast.Load)}
+        return [
+            (name, self.at(node.lineno))
+            for node in ast.walk(self.definition)
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+            for name in [node.targets[0].id]
+            if name not in read and not name.startswith("_")
+        ]
+
+    def _names(self) -> list[str]:
+        return values(self.definition, self._outer())
 
     def _outer(self) -> tuple[str, ...]:
         """Numbers and arrays outside: eps, a slope, the edges of a graph; its own names first."""
@@ -149,6 +173,23 @@ class Rewrite:
             case ast.BinOp(ast.Constant(2), ast.Mult(), node):
                 return node is self.edit.site.node
         return False
+
+    @property
+    def adds(self) -> bool:
+        """Whether it adds something of which it is not known how often."""
+        return adds(self.edit)
+
+    @property
+    def telling(self) -> bool:
+        """Whether it is more than a number, which may be met by chance."""
+
+        def number(node: ast.AST) -> bool:
+            match node:
+                case ast.Constant() | ast.BinOp(ast.Constant()) | ast.BinOp(right=ast.Constant()):
+                    return True
+            return False
+
+        return not number(self.edit.site.node) and not number(self.edit.new)
 
     @property
     def words(self) -> str:

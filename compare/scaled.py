@@ -17,21 +17,22 @@ LARGEST = 12  # of what is written as a fraction of whole numbers
 
 
 def lacking(
-    hand: Sequence[np.ndarray], doubled: Sequence[np.ndarray], truth: Sequence[np.ndarray]
+    hand: Sequence[np.ndarray], more: Sequence[np.ndarray], truth: Sequence[np.ndarray]
 ) -> float | None:
-    """By what a value is to be multiplied, where results that are linear in it are told by one
-    number: those of the derivation, those with the value doubled, and the right ones.
+    """How many times the difference of `more` to what was derived by hand the truth is away.
+
+    None where that is not one number, or none at all.
     """
-    h, d, t = (np.concatenate([np.ravel(x) for x in of]) for of in (hand, doubled, truth))
+    h, d, t = (np.concatenate([np.ravel(x) for x in of]) for of in (hand, more, truth))
     if not h.size or any(x.dtype.kind == "c" or not np.isfinite(x).all() for x in (h, d, t)):
         return None
     of_one, needed = d - h, t - h
     square = of_one @ of_one
     if not square:
         return None
-    more = float(of_one @ needed / square)
-    fits = np.allclose(needed, more * of_one, rtol=1e-7, atol=1e-9 * np.abs(needed).max())
-    return 1 + more if fits and abs(1 + more) > 1e-9 else None
+    times = float(of_one @ needed / square)
+    fits = np.allclose(needed, times * of_one, rtol=1e-7, atol=1e-9 * np.abs(needed).max())
+    return times if fits and abs(times) > 1e-9 else None
 
 
 def sizes(tree: ast.AST, names: Sequence[str], looks: Looks) -> dict[str, float]:
@@ -67,7 +68,8 @@ def spelled(node: Any, factor: float, known: dict[str, float]) -> Iterator[ast.B
         if x != 1 and y != 1
     ]
     less_one = [(f"({a} - 1)", x - 1) for a, x in known.items() if x > 2]
-    for text, value in (*known.items(), *less_one, *pairs):
+    roots = [(f"{a} ** 0.5", x**0.5) for a, x in known.items() if x > 1]
+    for text, value in (*known.items(), *less_one, *roots, *pairs):
         if _close(factor * value, 1):
             yield ast.BinOp(node, ast.Div(), _expression(text))
         elif _close(factor, value) and value != 1:

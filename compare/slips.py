@@ -230,6 +230,10 @@ def _subscripts(text: str) -> Iterator[str]:
                 yield "".join([*parts[:k], word, *parts[k + 1 :]])
 
 
+# what is only ever indexed: as an array it has no end, and NumPy looks for that
+_ENDLESS = {"r_", "c_", "s_", "index_exp", "mgrid", "ogrid"}
+
+
 def _subscript(site: Site) -> Offers:
     node = site.node
     index = node.slice
@@ -245,8 +249,11 @@ def _subscript(site: Site) -> Offers:
         if isinstance(index, ast.Tuple) and len(index.elts) == 2:
             yield "indices exchanged", at(ast.Tuple(exchanged(index.elts, 0, 1), ast.Load()))
         return
-    if not is_at(node.value):
+    if not is_at(node.value) and ast.unparse(node.value).rpartition(".")[2] not in _ENDLESS:
         yield "an index too many", node.value
+    if isinstance(node.slice, ast.Name):
+        back = ast.parse(f"{node.slice.id}.argsort()", mode="eval").body
+        yield "the permutation for its inverse", at(back)
     if isinstance(index, ast.Tuple):
         for i, j in itertools.combinations(range(min(4, len(index.elts))), 2):
             if ast.dump(index.elts[i]) != ast.dump(index.elts[j]):

@@ -165,6 +165,8 @@ def of_call(site: Site) -> Offers:
     if in_time and not any(k.arg == "reverse" for k in keywords):
         word = "the wrong direction in time"
         yield word, anew(keywords=[*keywords, ast.keyword("reverse", ast.Constant(True))])
+    if name in ("cumsum", "cumprod") and isinstance(func, ast.Attribute):
+        yield from _accumulated(node, func, method)
     if name in ("range", "arange") and not isinstance(site.parent, ast.Call):
         yield "reversed", ast.Call(ast.Name("reversed", ast.Load()), [node], [])
     if name == "len" or (name == "range" and len(args) == 1):
@@ -181,6 +183,27 @@ def of_call(site: Site) -> Offers:
     elif args and name not in ("len", "range", "float", "int"):
         cause = "reversed" if name in ("reversed", "flip") else f"`{name}` too many"
         yield cause, args[0]
+
+
+def _accumulated(node: ast.Call, func: ast.Attribute, method: bool) -> Offers:
+    """From the end, and without the element itself."""
+    args = node.args
+    value = func.value if method else args[0] if args else None
+    where = [*args[0 if method else 1 :], *(k.value for k in node.keywords if k.arg == "axis")]
+    if value is None or len(where) > 1:
+        return
+    axis = where or [ast.Constant(0)]
+
+    def flipped(array: Any) -> ast.expr:
+        if method:
+            return ast.Subscript(array, _BACK[0], ast.Load())
+        return ast.Call(ast.Attribute(func.value, "flip", ast.Load()), [array, *axis], [])
+
+    whole = ast.Attribute(flipped(value), func.attr, ast.Load()) if method else func
+    rest = args if method else [flipped(value), *args[1:]]
+    yield "the wrong direction in time", flipped(ast.Call(whole, rest, node.keywords))
+    if func.attr == "cumsum":
+        yield "off by one", ast.BinOp(node, ast.Sub(), value)
 
 
 def _the_other_way(args: list, anew) -> Offers:

@@ -56,6 +56,12 @@ def place(eqn: Any) -> Place | None:
     return None
 
 
+def frames(eqn: Any) -> tuple:
+    """The places in the code, libraries' too, from which an equation was made."""
+    trace = getattr(eqn.source_info, "traceback", None)
+    return () if trace is None else tuple(zip(*trace.raw_frames(), strict=True))
+
+
 def _text(file: str, line: int, end: int | None, column: int | None, stop: int | None) -> str:
     """The source between two positions on one line, else the whole first line."""
     source = linecache.getline(file, line)

@@ -15,12 +15,16 @@ from handgrad.compare.edits import WHOLE, Edit, sites
 from handgrad.compare.looks import Looks
 from handgrad.compare.scaled import sizes, spelled
 from handgrad.compare.slips_of_calls import MODULES, Offers, Site, minus
+from handgrad.compare.terms import adds, weighted
 
-__all__ = ["scaled", "substitutions"]
+__all__ = ["SIMPLE", "scaled", "substitutions", "values"]
+
+Definition = ast.FunctionDef | ast.Lambda
+SIMPLE = 1  # the last stage of those that bring in no name
 
 
 def substitutions(
-    tree: ast.FunctionDef, outer: tuple[str, ...] = (), looks: Looks | None = None
+    tree: Definition, outer: tuple[str, ...] = (), looks: Looks | None = None
 ) -> Iterator[tuple[int, Edit]]:
     """Another name for a name, a factor or a term that is missing; what fits by its shape first.
 
@@ -34,9 +38,7 @@ def substitutions(
         yield stage, edit
 
 
-def _staged(
-    tree: ast.FunctionDef, outer: tuple[str, ...], looks: Looks
-) -> Iterator[tuple[int, Edit]]:
+def _staged(tree: Definition, outer: tuple[str, ...], looks: Looks) -> Iterator[tuple[int, Edit]]:
     for site in sites(tree):
         if isinstance(site.node, ast.Constant) and type(site.node.value) is float:
             for number in looks.numbers:
@@ -52,17 +54,12 @@ def _staged(
         if offers is _other_names:
             for edit in (*_everywhere(known, looks), *_conjugates(known, looks)):
                 yield stage, edit
-        if offers is _plain:
-            for site, _, _ in known:
-                if isinstance(site.node, ast.Name) and looks.counts(site.node.id):
-                    for op in (ast.Sub(), ast.Add()):
-                        new = ast.BinOp(site.node, op, ast.Constant(1))
-                        yield stage, Edit("off by one", site, new)
         if offers is _factors:
             for site, names, texts in known:
                 elements = [t for t in texts if _ELEMENT.fullmatch(t)]
                 fitting = [n for n in (*names, *elements) if looks.fits(site, n, False)]
-                for cause, new in _times(site, _slopes(fitting, looks)):
+                inner = [s for t in texts if looks.fits(site, t, False) for s in _inner(t)]
+                for cause, new in _times(site, [*_slopes(fitting, looks), *inner]):
                     yield stage, Edit(cause, site, new)
     for offers, alike in _BY_TEXT:
         stage += 1
@@ -81,27 +78,30 @@ def _staged(
 
 
 def scaled(
-    tree: ast.FunctionDef, numbers: dict[str, float], looks: Looks, edit: Edit, factor: float
+    tree: Definition, numbers: dict[str, float], looks: Looks, edit: Edit, factor: float
 ) -> Iterator[Edit]:
-    """What this edit doubles times the factor, as it may be written.
+    """What this edit doubles, or the term that it adds, times the factor, as it may be written.
 
     numbers: of names outside.
     """
     known = numbers | sizes(tree, _names_at(edit.site, ()), looks)
+    if adds(edit):
+        yield from weighted(edit, factor, known)
+        return
     for new in spelled(edit.site.node, factor, known):
         mean = isinstance(new.op, ast.Div) and abs(1 / factor) > 1.5
         yield Edit("a sum taken for a mean" if mean else "a factor left out", edit.site, new)
 
 
 def _names_at(site: Site, outer: tuple[str, ...]) -> list[str]:
-    inside = [p for p in site.parents if isinstance(p, ast.FunctionDef)]
-    return list(dict.fromkeys(n for f in reversed(inside) for n in _values(f, outer)))
+    inside = [p for p in site.parents if isinstance(p, ast.FunctionDef | ast.Lambda)]
+    return list(dict.fromkeys(n for f in reversed(inside) for n in values(f, outer)))
 
 
 Known = tuple[Site, list[str], list[str]]  # with the names and the expressions at hand
 
 
-def _known_sites(tree: ast.FunctionDef, outer: tuple[str, ...], looks: Looks) -> Iterator[Known]:
+def _known_sites(tree: Definition, outer: tuple[str, ...], looks: Looks) -> Iterator[Known]:
     containers = _containers(tree)
     for site in sites(tree):
         names = _names_at(site, outer)
@@ -232,6 +232,8 @@ def _plain(site: Site, values: Sequence[str]) -> Offers:
         yield "a square left out", ast.BinOp(site.node, ast.Pow(), ast.Constant(2))
     if isinstance(site.node, ast.Name):
         yield "wrong operand", ast.BinOp(ast.Constant(1), ast.Sub(), site.node)
+        for op in (ast.Sub(), ast.Add()):
+            yield "off by one", ast.BinOp(site.node, op, ast.Constant(1))
 
 
 def _means(site: Site, values: Sequence[str]) -> Offers:
@@ -289,6 +291,15 @@ def _slopes(names: Sequence[str], looks: Looks) -> list[str]:
         for name in names
         if name not in looks.ranges or possible(*looks.ranges[name])
     ]
+
+
+def _inner(text: str) -> Iterator[str]:
+    """The slope of a function that is called there: what is forgotten of a chain."""
+    match _expression(text):
+        case ast.Call(ast.Attribute(_, "log1p"), [ast.Call(ast.Attribute(_, "exp"), [v])]):
+            yield _DERIVATIVES["softplus"].replace("v", f"({ast.unparse(v)})")
+        case ast.Call(ast.Attribute(_, name), [argument], []) if name in _DERIVATIVES:
+            yield _DERIVATIVES[name].replace("v", f"({ast.unparse(argument)})")
 
 
 def _times(site: Site, slopes: Sequence[str]) -> Offers:
@@ -359,11 +370,20 @@ _SLOPES: tuple[tuple[str, Callable[[float, float], bool]], ...] = (
 )
 
 
-def _values(tree: ast.FunctionDef, outer: tuple[str, ...]) -> list[str]:
+_DERIVATIVES = {  # of those whose own value does not tell it
+    "softplus": "(1 / (1 + jnp.exp(-v)))", "sin": "jnp.cos(v)", "cos": "(-jnp.sin(v))",
+    "log": "(1 / v)", "log1p": "(1 / (1 + v))", "arctan": "(1 / (1 + v**2))",
+    "sqrt": "(0.5 / jnp.sqrt(v))", "square": "(2 * v)", "abs": "jnp.sign(v)",
+    "expm1": "jnp.exp(v)", "sinh": "jnp.cosh(v)", "cosh": "jnp.sinh(v)",
+    "arcsin": "(1 / jnp.sqrt(1 - v**2))", "log2": "(1 / (v * jnp.log(2)))",
+}  # fmt: skip
+
+
+def values(tree: Definition, outer: tuple[str, ...]) -> list[str]:
     """The arguments and local variables, those of inner functions apart; numbers from outside."""
     inner: set[str] = set()
     found = [a.arg for a in ast.walk(tree.args) if isinstance(a, ast.arg)]
-    waiting: list[ast.AST] = list(reversed(tree.body))
+    waiting: list[ast.AST] = [*reversed(tree.body)] if isinstance(tree.body, list) else [tree.body]
     while waiting:
         node = waiting.pop()
         match node:

@@ -176,7 +176,7 @@ MISTAKES = [
     (factor_inside_a_sum, softmax, (X,), "a factor left out: write `(p * dy).sum(-1"),
     (eps_outside, scaled, (X,), "wrong side of a parenthesis: write `jnp.sqrt((x * x).sum(-1, k"),
     (eps_left_out, scaled, (X,), "1e-05"),
-    (slope_left_out, leaky, (X,), "by 0.3"),
+    (slope_left_out, leaky, (X,), "dy * SLOPE"),
     (wrong_side, leaky, (X,), "write `jnp.where(x < 0, SLOPE * dy, dy)`"),
     (rnn_by_numbers_of_another_step, rnn, (SQUARE, H0, W), "(hs, dy), reverse=True)` for"),
     (rnn_forwards, rnn, (SQUARE, H0, W), "the wrong direction in time"),

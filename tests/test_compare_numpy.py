@@ -268,5 +268,5 @@ def test_a_list_of_numbers_for_an_array():
 
 def test_fewer_cotangents_than_arguments():
     report = examine(lambda w, b, x: (w, b), affine_loss, W, B, X, kind="gradient")
-    assert "returned 2 cotangents; it must return a tuple of 3" in report.problem
+    assert "returned 2 gradients; it must return a tuple of 3" in report.problem
     assert "argnums= must say of which arguments they are" in report.problem

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from handgrad.compare import check_backward, examine
+from handgrad.compare import check_backward, check_gradient, examine
 
 MIXED, POSITIVE = np.array([1.0, -2.0, 3.0]), np.array([1.0, 2.0, 3.0])
 
@@ -117,3 +117,12 @@ def test_of_many_the_first_three_are_named():
     (remark,) = one_sided(check_backward(backward, lambda x: 1.0 * x, POSITIVE))
     assert remark.count("is always true") == 3
     assert "and 1 more: what it decides" in remark
+
+
+def test_what_the_reference_decides_counts_where_the_derivation_decides_nothing():
+    def huber(x):
+        return jnp.where(jnp.abs(x) < 20, x * x / 2, 20 * jnp.abs(x) - 200).sum()
+
+    (remark,) = one_sided(check_gradient(lambda x: x, huber, MIXED))
+    assert "`jnp.abs(x) < 20` (test_compare_onesided.py:" in remark
+    assert not one_sided(check_gradient(lambda x: jnp.clip(x, -20, 20), huber, 10 * MIXED))
