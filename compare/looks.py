@@ -2,7 +2,6 @@
 
 import ast
 import dataclasses
-import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -121,22 +120,29 @@ def observe(
     try:
         run(noted)
         until = time.thread_time() + seconds
-        for k in _roots(places, floating):
+        roots = [  # but what is called for its effect
+            k for k in _roots(places, floating) if not isinstance(places[k].parent, ast.Expr)
+        ]
+        for k in roots:
             if time.thread_time() > until:
                 into.complete = False
                 break
-            if not isinstance(places[k].parent, ast.Expr):  # called for its effect
-                into.looked_at.append(nodes[k])
-                results = run(moved(k))
-                if results is None:
-                    continue
-                size = math.prod(into.of_node[id(nodes[k])])
-                ways = (moved(k, n) for n in range(size)) if 1 < size <= FEW else ()
-                others = (run(way) for way in ways)
-                if any(r is not None and told(r) for r in itertools.chain([results], others)):
+            into.looked_at.append(nodes[k])
+            results = run(moved(k))
+            if results is not None and told(results):
+                into.suspects.append(nodes[k])
+            elif results is not None:
+                into.idle.add(id(nodes[k]))
+        for k in roots:
+            size = math.prod(into.of_node[id(nodes[k])])
+            for element in range(size) if id(nodes[k]) in into.idle and 1 < size <= FEW else ():
+                if time.thread_time() > until:
+                    break
+                results = run(moved(k, element))
+                if results is not None and told(results):
+                    into.idle.discard(id(nodes[k]))
                     into.suspects.append(nodes[k])
-                else:
-                    into.idle.add(id(nodes[k]))
+                    break
     finally:
         for site in places:
             site.put(site.node)
