@@ -4,7 +4,7 @@ import ast
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -121,7 +121,9 @@ def observe(
         run(noted)
         until = time.thread_time() + seconds
         roots = [  # but what is called for its effect
-            k for k in _roots(places, floating) if not isinstance(places[k].parent, ast.Expr)
+            k
+            for k in _roots(places, floating, into.of_node)
+            if not isinstance(places[k].parent, ast.Expr)
         ]
         for k in roots:
             if time.thread_time() > until:
@@ -177,14 +179,13 @@ def _indexed(looks: Looks) -> None:
                 looks.fragments.setdefault(text, ast.parse(text, mode="eval").body)
 
 
-def _roots(places: Sequence[Site], floating: set[int]) -> list[int]:
+def _roots(places: Sequence[Site], floating: set[int], known: Mapping[int, Any]) -> list[int]:
     """Of every statement its values: those that are part of no other, as of a tuple or a list."""
-    mine = {id(places[k].node) for k in floating}
     return [
         k
         for k, site in enumerate(places)
         if k in floating
-        and not any(id(parent) in mine for parent in site.parents[_statement(site) :])
+        and not any(id(parent) in known for parent in site.parents[_statement(site) :])
     ]
 
 

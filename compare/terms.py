@@ -33,6 +33,7 @@ _OF_ITSELF = (  # what a normalisation leaves, with 0 for what stands there and 
 )  # fmt: skip
 
 _ON_ITS_WAY = ("{1} * {0}", "{1} @ {0}", "{0} @ {1}", "{1}.T @ {0}", "{0} @ {1}.T")
+_HANDING = ast.Return | ast.Tuple
 _REDUCED = re.compile(r"\b(sum|mean)\(")
 
 Shape = tuple[int, ...]
@@ -60,7 +61,8 @@ def terms(tree: ast.AST, names: Sequence[str], looks: Looks) -> Iterator[tuple[i
         for site in places:
             here, own = looks.of_node[id(site.node)], ast.unparse(site.node)
             found = [text for when, shape, text in made if when == stage and spreads(shape, here)]
-            if stage == 1 and here and not _subtracts(site.node, own):
+            handed_on = isinstance(site.node, ast.Name) and isinstance(site.parents[-1], _HANDING)
+            if stage == 1 and here and not handed_on and not _subtracts(site.node, own):
                 alike = [t for t, shape in at_hand if t in names and shape == here]
                 found += dict.fromkeys(f.format(own, t) for f in _OF_ITSELF for t in alike)
             for text in found:
