@@ -155,32 +155,39 @@ def leaky_relu(x, *, negative_slope=0.01):
     Source: Maas, Hannun, Ng (2013), "Rectifier nonlinearities improve neural network acoustic
     models".
     """
-    return jnp.where(x >= 0, x, negative_slope * x), x >= 0
+    return jnp.where(x >= 0, x, _sloped(x, negative_slope)), x >= 0
 
 
 @leaky_relu.backward
 def _(not_negative, dy, *, negative_slope):
-    return (jnp.where(not_negative, dy, negative_slope * dy),)
+    return (jnp.where(not_negative, dy, _sloped(dy, negative_slope)),)
+
+
+def _sloped(x, slope):
+    return (slope * widen(x)).astype(x.dtype)  # a slope may be below the smallest float16
 
 
 @op
 def elu(x, *, alpha=1.0):
     r"""y = x where x > 0, else α(eˣ − 1) with α = alpha.
 
-    x: any shape. Returns the same shape.
+    x: any shape. Returns the same shape; bfloat16 and float16 are computed in float32.
     Backward: x̄ = ȳ where x > 0, else ȳ ∘ αeˣ; so the derivative at 0 is α, the convention of
     jax.nn.elu. It equals y + α, which has no correct digit left at x = −20 in float32.
     Source: Clevert, Unterthiner, Hochreiter (2016), "Fast and accurate deep network learning by
     exponential linear units".
     """
-    not_positive = jnp.where(x > 0, 0, x)
-    return jnp.where(x > 0, x, alpha * expm1(not_positive)), x
+    z = widen(x)
+    not_positive = jnp.where(z > 0, 0, z)
+    return jnp.where(z > 0, z, alpha * expm1(not_positive)).astype(x.dtype), x
 
 
 @elu.backward
 def _(x, dy, *, alpha):
-    not_positive = jnp.where(x > 0, 0, x)  # the branch not taken must not overflow either
-    return (jnp.where(x > 0, dy, alpha * dy * exp(not_positive)),)
+    z, wide_dy = widen(x), widen(dy)
+    not_positive = jnp.where(z > 0, 0, z)  # the branch not taken must not overflow either
+    dx = jnp.where(z > 0, wide_dy, alpha * wide_dy * exp(not_positive))
+    return (dx.astype(x.dtype),)
 
 
 SELU_SCALE = 1.0507009873554804934193349852946
@@ -364,7 +371,12 @@ def log_softmax(x, *, axis=-1):
     x is kept with two numbers a row instead of y, which a narrow dtype rounds too much for eʸ.
     Source: "Fundamentals of deep learning" (ch. 3), eq. 3.15–3.18.
     """
-    normaliser = normalise(x, _axis_of("log_softmax", x, axis))
+    axis = _axis_of("log_softmax", x, axis)
+    if not x.shape[axis]:
+        raise ValueError(
+            f"log_softmax: x has shape {x.shape}; it must have an entry at least along axis {axis}"
+        )
+    normaliser = normalise(x, axis)
     return log_probabilities(x, normaliser).astype(x.dtype), (x, normaliser)
 
 

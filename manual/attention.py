@@ -12,7 +12,7 @@ from handgrad.manual.dense import affine
 from handgrad.manual.masks import added, allowed
 from handgrad.manual.numerics import widen
 from handgrad.manual.op import op
-from handgrad.manual.shapes import number, whole
+from handgrad.manual.shapes import as_float, number, whole
 from handgrad.manual.trees import fit, matrix
 
 __all__ = ["attention", "grouped_query_attention", "multi_head_attention"]
@@ -241,7 +241,7 @@ def scale_of(name: str, scale: Any, q: jax.Array) -> Any:
     if scale is None:
         return q.shape[-1] ** -0.5
     number(name, scale=scale)
-    return scale
+    return as_float(scale)
 
 
 def _check(name, q, k, v):

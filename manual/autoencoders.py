@@ -6,7 +6,7 @@ from handgrad.manual.gaussian import elbo, reparametrize
 from handgrad.manual.networks import check_layers, mlp
 from handgrad.manual.numerics import widen
 from handgrad.manual.op import op
-from handgrad.manual.trees import parts
+from handgrad.manual.trees import arrays, parts
 
 __all__ = ["vae_loss"]
 
@@ -28,6 +28,7 @@ def vae_loss(params, x, noise, *, beta=1.0, activation="tanh"):
     Source: Kingma and Welling, "Auto-encoding variational Bayes" (2014).
     """
     encoder, decoder = parts("vae_loss: params", params, "encoder", "decoder")
+    arrays("vae_loss", x=x, noise=noise)
     check_layers("vae_loss", "encoder", encoder, x)
     code, kept_encoder = mlp.forward(encoder, x, activation=activation)
     if x.ndim != 2 or noise.ndim != 2 or code.shape != (len(noise), 2 * noise.shape[1]):

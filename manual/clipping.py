@@ -7,6 +7,7 @@ from jax.core import Tracer
 from handgrad.manual.numerics import length, length_in_units, over
 from handgrad.manual.op import op
 from handgrad.manual.shapes import floating, number, positive
+from handgrad.manual.trees import arrays
 
 __all__ = ["clip_by_global_norm", "clip_by_norm", "clip_by_value"]
 
@@ -44,6 +45,8 @@ def clip_by_norm(x, *, max_norm):
     Source: Pascanu, Mikolov, Bengio (2013), "On the difficulty of training recurrent neural
     networks".
     """
+    arrays("clip_by_norm", x=x)
+    floating("clip_by_norm", x=x)
     positive("clip_by_norm", max_norm=max_norm)
     (y,), residuals = clip_by_global_norm.forward([x], max_norm=max_norm)
     return y, residuals

@@ -9,11 +9,12 @@ from handgrad.manual.losses import (
     beside_label,
     check_labels,
     loud,
+    quiet,
     softmax_cross_entropy_with_integer_labels,
 )
 from handgrad.manual.numerics import exp, expm1, log_probabilities, logistic, normalise, widen
 from handgrad.manual.op import op
-from handgrad.manual.shapes import same_shapes, within
+from handgrad.manual.shapes import same_shapes, some_classes, within
 
 __all__ = [
     "focal_loss_with_logits",
@@ -46,7 +47,8 @@ def kl_divergence(p, q):
 def _(residuals, dy):
     p, q = map(widen, residuals)
     dy = widen(dy)[..., None]
-    return dy * (_log_ratio(p, q) + 1), -dy * p / jnp.where(p == 0, 1, q)
+    dq = -dy * quiet(dy, p / jnp.where(p == 0, 1, q))
+    return dy * quiet(dy, _log_ratio(p, q) + 1), dq
 
 
 def _log_ratio(p, q):
@@ -72,6 +74,7 @@ def kl_divergence_with_logits(p_logits, q_logits):
     Source: Hinton, Vinyals, Dean (2015), "Distilling the knowledge in a neural network".
     """
     same_shapes("kl_divergence_with_logits", least=1, p_logits=p_logits, q_logits=q_logits)
+    some_classes("kl_divergence_with_logits", p_logits=p_logits)
     normalisers = normalise(p_logits), normalise(q_logits)
     log_p, log_q = map(log_probabilities, (p_logits, q_logits), normalisers)
     d = jnp.where(log_p == -jnp.inf, 0, log_p - log_q)
@@ -86,7 +89,7 @@ def _(residuals, dy):
     log_p, log_q = map(log_probabilities, (p_logits, q_logits), normalisers)
     p, q, excluded = exp(log_p), exp(log_q), log_p == -jnp.inf
     d = jnp.where(excluded, 0, log_p - log_q)
-    dp_logits = dy * p * (d - loss)
+    dp_logits = dy * p * quiet(dy, d - loss)
     difference = jnp.where(d > 0, p, -q) * expm1(jnp.where(d > 0, -d, d))
     return dp_logits, dy * jnp.where(excluded, q, difference)
 

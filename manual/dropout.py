@@ -4,7 +4,9 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from handgrad.manual.numerics import wide, widen
 from handgrad.manual.op import op
+from handgrad.manual.shapes import number
 
 __all__ = ["dropout"]
 
@@ -21,8 +23,8 @@ def dropout(x, *, key, rate=0.5, scaled=True):
     Source: Srivastava et al., "Dropout" (2014); "Backpropagation and optimisers" (blog, AI & the
     art of programming), section 6, prints scaled=False.
     """
-    if key is None:
-        raise TypeError("dropout: key is None; it must be a jax.random.key")
+    _check_key(key)
+    number("dropout", rate=rate)
     if not isinstance(rate, Tracer) and not 0 <= rate < 1:
         raise ValueError(f"dropout: rate is {rate}; the share that is dropped must be in [0, 1)")
     return _masked(x, key, rate, scaled), None
@@ -35,5 +37,15 @@ def _(residuals, dy, *, key, rate, scaled):
 
 def _masked(x, key, rate, scaled):
     keep = jax.random.bernoulli(key, jnp.float32(1 - rate), x.shape)
-    kept = x / jnp.asarray(1 - rate, x.dtype) if scaled else x
+    kept = (widen(x) / jnp.asarray(1 - rate, wide(x.dtype))).astype(x.dtype) if scaled else x
     return jnp.where(keep, kept, jnp.zeros((), x.dtype))
+
+
+def _check_key(key):
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", ())
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if not typed and (dtype != jnp.uint32 or shape == ()):  # those of jax.random.PRNGKey
+        came = f"an array of {dtype}" if dtype is not None else repr(key)
+        raise TypeError(f"dropout: key is {came}; it must be a jax.random.key")
+    if len(shape) != (0 if typed else 1):
+        raise ValueError(f"dropout: key has shape {shape}; it must be one key: take jax.vmap")

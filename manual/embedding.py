@@ -3,10 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from handgrad.manual.numerics import as_index, wide, widen
 from handgrad.manual.op import op
-from handgrad.manual.shapes import number, positive
+from handgrad.manual.shapes import floating, number, positive
+from handgrad.manual.trees import found
 
 __all__ = ["embedding", "learned_positions", "rotary", "sinusoidal_positions"]
 
@@ -25,11 +27,11 @@ def embedding(indices, table):
     """
     if not jnp.issubdtype(indices.dtype, jnp.integer):
         raise TypeError(f"embedding: indices are {indices.dtype}, and must be integers")
-    if jnp.ndim(table) != 2 or not len(table):
+    if getattr(table, "ndim", None) != 2 or not len(table):
         raise ValueError(
-            f"embedding: table has shape {jnp.shape(table)}; it must be (rows, features), with at "
-            "least one row"
+            f"embedding: table {found(table)}; it must be (rows, features), with at least one row"
         )
+    floating("embedding", table=table)
     indices = jnp.clip(as_index(indices), 0, len(table) - 1)
     return table[indices], (indices, table)
 
@@ -75,7 +77,8 @@ def sinusoidal_positions(x, *, base=10000.0, offset=0):
 
     x: (*batch, time, features), features even. base: a positive number. offset: the position of
     the first entry. Returns the shape of x.
-    Backward: x̄ = ȳ. The waves are computed in float64, once, when the function is traced.
+    Backward: x̄ = ȳ. The waves are computed in float64, once, when the function is traced, but those
+    of a base or an offset that is traced in x's dtype, float32 at least.
     Raises ValueError where the shape does not fit.
     Source: Vaswani et al. (2017), "Attention is all you need", section 3.5.
     """
@@ -102,7 +105,8 @@ def rotary(x, *, positions=None, base=10000.0, interleaved=False):
     GPT-NeoX and Llama. Returns the shape of x.
     The product of a query turned by t and a key turned by t′ depends on t − t′ alone.
     Backward: x̄ is ȳ turned by −θ, since the transpose of a rotation is its inverse. x is not kept.
-    Angles are computed in float64, but those of an array in x's dtype, float32 at least.
+    Angles are computed in float64, but those of an array or of a traced base in x's dtype, float32
+    at least.
     Raises ValueError where the shapes do not fit, TypeError for positions that are not integers.
     Source: Su, Lu, Pan, Murtadha, Wen, Liu (2021), "RoFormer: enhanced transformer with rotary
     position embedding".
@@ -133,7 +137,12 @@ def _turn(x, positions, base, interleaved, sense):
 
 def _waves(positions, features, base, dtype):
     """sin ωᵢt and cos ωᵢt, (time, features / 2): in float64 first where the positions are known."""
-    frequencies = base ** (-np.arange(0, features, 2) / features)
+    powers = -np.arange(0, features, 2) / features
+    if isinstance(base, Tracer):
+        frequencies = base.astype(wide(dtype)) ** jnp.asarray(powers, wide(dtype))
+        positions = jnp.asarray(positions)
+    else:
+        frequencies = float(base) ** powers
     if isinstance(positions, jax.Array):
         angles = jnp.outer(positions.astype(wide(dtype)), jnp.asarray(frequencies, wide(dtype)))
         return jnp.sin(angles), jnp.cos(angles)

@@ -8,7 +8,7 @@ from jax import lax
 from handgrad.manual.mesh import spread
 from handgrad.manual.numerics import as_index, exp, wide, widen
 from handgrad.manual.op import op
-from handgrad.manual.shapes import whole
+from handgrad.manual.shapes import one_of, whole
 
 __all__ = ["linear_softmax_cross_entropy"]
 
@@ -34,7 +34,8 @@ def linear_softmax_cross_entropy(
     asked for, the compiler drops it.) With m the largest score and r = Σ_{i≠c} e^{sᵢ−m}:
         1 − p_c = r / (r + e^{s_c−m}),   l = ln(r + e^{s_c−m}) + m − s_c,  ln(1 + r) at s_c = m
     and so the gradient and the loss of an almost certain class keep their digits.
-    float16 and bfloat16 are computed in float32. A label outside [0, classes) makes the loss and
+    float16 and bfloat16 are computed in float32; of several dtypes the widest is computed in, and
+    L has that of x. A label outside [0, classes) makes the loss and
     the gradients that it reaches NaN.
     Raises ValueError where the shapes do not fit or the reduction is unknown, TypeError for labels
     that are not integers; both for an ignore_index that is no number of their kind.
@@ -44,13 +45,15 @@ def linear_softmax_cross_entropy(
     _check(x, w, b, labels, reduction, block, ignore_index)
     size, classes = labels.size, w.shape[1]
     rows = _blocks(x.reshape(size, x.shape[-1]), block)
-    wide_w, wide_b = widen(w), jnp.zeros(classes, wide(x.dtype)) if b is None else widen(b)
+    dtype = jnp.result_type(*(wide(a.dtype) for a in (x, w, b) if a is not None))
+    wide_w = w.astype(dtype)
+    wide_b = jnp.zeros(classes, dtype) if b is None else b.astype(dtype)
     minus_b, width = -wide_b, min(_COLUMNS, classes)
     parts = -(-classes // width)
 
     def one(gradient, now):
         x, xt, c = now
-        a = widen(x) @ wide_w  # (block, classes)
+        a = x.astype(dtype) @ wide_w  # (block, classes)
 
         # a + b by another name: under the same one, all of it would be stored for the maximum
         peak = (a - minus_b[None, :]).max(-1, keepdims=True)
@@ -63,7 +66,7 @@ def linear_softmax_cross_entropy(
         total = others + exp(s_c - peak)
         loss = jnp.where(s_c == peak, jnp.log1p(others), jnp.log(total) + (peak - s_c))
         scale = 1 / jnp.where(c < 0, jnp.inf, total)  # nothing flows back into a row of padding
-        scaled = widen(xt) * scale.T
+        scaled = xt.astype(dtype) * scale.T
 
         def some(k, state):  # of the columns: what is made of them is still in the cache when used
             dw, db, dx = state
@@ -147,8 +150,7 @@ def _check(x, w, b, labels, reduction, block, ignore_index):
             f"{name}: labels have shape {jnp.shape(labels)}; they must be {x.shape[:-1]}, one for "
             "each row of x"
         )
-    if reduction not in ("mean", "sum"):
-        raise ValueError(f"{name}: reduction is {reduction!r}; it must be one of: mean, sum")
+    one_of(name, ("mean", "sum"), reduction=reduction)
     whole(name, block=block)
     check_ignored(name, ignore_index, labels)
 

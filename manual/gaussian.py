@@ -21,8 +21,9 @@ def gaussian_nll(mean, log_var, targets):
 
     mean, log_var, targets: μ, v and t, (*batch, features). Returns (*batch,).
     Backward: t̄ = L̄ z/σ,   μ̄ = −t̄,   v̄ = ½ L̄ (1 − z)(1 + z).
-    z² is the square of (t − μ) e^{−v/2}, which neither factor overflows before. float16 and
-    bfloat16 are computed in float32. Raises ValueError where the shapes differ.
+    z² is the square of (t − μ) e^{−v/4} e^{−v/4}, of which no factor overflows before; at t = μ it
+    is 0 whatever v is. float16 and bfloat16 are computed in float32. Raises ValueError where the
+    shapes differ.
     Source: Nix, Weigend (1994), "Estimating the mean and variance of the target probability
     distribution".
     """
@@ -36,12 +37,19 @@ def gaussian_nll(mean, log_var, targets):
 def _(residuals, dy):
     z = _standard(*residuals)
     dy = widen(dy)[..., None]
-    dtargets = dy * z * exp(-0.5 * widen(residuals[1]))
+    dtargets = _times_exp(dy * z, -widen(residuals[1]))
     return -dtargets, 0.5 * dy * (1 - z) * (1 + z), dtargets
 
 
 def _standard(mean, log_var, targets):
-    return (widen(targets) - widen(mean)) * exp(-0.5 * widen(log_var))
+    return _times_exp(widen(targets) - widen(mean), -widen(log_var))
+
+
+def _times_exp(x, v):
+    """x e^{v/2} as (x e^{v/4}) e^{v/4}: no factor overflows where the product does not."""
+    quarter, most = 0.25 * v, math.floor(math.log(jnp.finfo(v.dtype).max))
+    e = exp(jnp.where(quarter > most, most, quarter))  # what is not 0 overflows by most twice
+    return x * e * e
 
 
 @op
@@ -73,20 +81,20 @@ def reparametrize(mean, log_var, noise):
 
     mean, log_var, noise: μ, ln σ² and ε, any equal shapes; ε is drawn by the caller, from
     N(0, 1). Returns the same shape.
-    Backward: μ̄ = z̄,   v̄ = ½ z̄ σ ε,   ε̄ = z̄ σ.
+    Backward: μ̄ = z̄,   v̄ = ½ z̄ ε σ,   ε̄ = z̄ σ. With ε = 0, z = μ and v̄ = 0 whatever σ is.
     float16 and bfloat16 are computed in float32. Raises ValueError where the shapes differ.
     Source: Kingma, Welling (2014), "Auto-encoding variational Bayes", section 2.4.
     """
     same_shapes("reparametrize", mean=mean, log_var=log_var, noise=noise)
-    z = widen(mean) + exp(0.5 * widen(log_var)) * widen(noise)
+    z = widen(mean) + _times_exp(widen(noise), widen(log_var))
     return z.astype(mean.dtype), (log_var, noise)
 
 
 @reparametrize.backward
 def _(residuals, dy):
     log_var, noise = map(widen, residuals)
-    dnoise = widen(dy) * exp(0.5 * log_var)
-    return dy, 0.5 * dnoise * noise, dnoise
+    wide_dy = widen(dy)
+    return dy, 0.5 * _times_exp(wide_dy * noise, log_var), _times_exp(wide_dy, log_var)
 
 
 @op

@@ -11,7 +11,7 @@ from handgrad.manual.networks import check_layers, mlp
 from handgrad.manual.numerics import widen
 from handgrad.manual.op import op
 from handgrad.manual.pooling import average_pool
-from handgrad.manual.trees import entries, fit, found, listed, parts
+from handgrad.manual.trees import arrays, entries, fit, found, listed, parts
 
 __all__ = ["lenet_loss"]
 
@@ -31,6 +31,7 @@ def lenet_loss(params, x, labels):
     Source: LeCun et al., "Gradient-based learning applied to document recognition" (1998).
     """
     convolutions, dense = parts("lenet_loss: params", params, "convolutions", "dense")
+    arrays("lenet_loss", x=x, labels=labels)
     kept = []
     layers = listed("lenet_loss: convolutions", convolutions, "layers (kernel, b)")
     for k, layer in enumerate(layers):

@@ -21,6 +21,7 @@ def recurrent_lm_loss(params, states, tokens, targets, *, cell="lstm", ignore_in
     takes them, and w (hidden, characters) and b (characters,), or None, of the last layer.
     states: what each layer starts from, a list as `stacked` takes it. tokens, targets:
     (batch, time), integers in [0, characters); targets are usually the tokens one place later.
+    Outside, a token is clamped as in `embedding`, and a target makes J NaN.
     cell: "lstm", "tanh" or another of `recurrence`. ignore_index: as `linear_softmax_cross_entropy`
     has it, a target, such as −100, whose places do not count in the mean. Returns a scalar.
     `recurrent_lm_loss.value_and_gradient(params, states, tokens, targets)` gives the loss and all

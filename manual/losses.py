@@ -22,10 +22,11 @@ from handgrad.manual.numerics import (
     logistic,
     normalise,
     probabilities,
+    wide,
     widen,
 )
 from handgrad.manual.op import op
-from handgrad.manual.shapes import number, same_shapes
+from handgrad.manual.shapes import same_shapes, some_classes, within
 
 __all__ = [
     "binary_cross_entropy",
@@ -50,13 +51,13 @@ def half_squared_error(predictions, targets):
     Source: "The Math Behind Deep Learning" (ch. 14), eq. 14.67.
     """
     same_shapes("half_squared_error", least=1, predictions=predictions, targets=targets)
-    error = predictions - targets  # (*batch, outputs)
-    return (0.5 * jnp.square(widen(error)).sum(-1)).astype(error.dtype), error
+    error, dtype = error_of(predictions, targets)  # (*batch, outputs)
+    return (0.5 * jnp.square(error).sum(-1)).astype(dtype), error
 
 
 @half_squared_error.backward
 def _(error, dy):
-    dpredictions = dy[..., None] * error
+    dpredictions = (widen(dy)[..., None] * error).astype(dy.dtype)
     return dpredictions, -dpredictions
 
 
@@ -71,13 +72,13 @@ def squared_error(predictions, targets):
     "Fundamentals of deep learning" (ch. 3), eq. 3.8.
     """
     same_shapes("squared_error", least=1, predictions=predictions, targets=targets)
-    error = predictions - targets  # (*batch, outputs)
-    return jnp.square(widen(error)).sum(-1).astype(error.dtype), error
+    error, dtype = error_of(predictions, targets)  # (*batch, outputs)
+    return jnp.square(error).sum(-1).astype(dtype), error
 
 
 @squared_error.backward
 def _(error, dy):
-    dpredictions = 2 * dy[..., None] * error
+    dpredictions = (2 * widen(dy)[..., None] * error).astype(dy.dtype)
     return dpredictions, -dpredictions
 
 
@@ -91,13 +92,13 @@ def total_squared_error(predictions, targets):
     Source: "Fundamentals of deep learning" (ch. 3), eq. 3.10.
     """
     same_shapes("total_squared_error", predictions=predictions, targets=targets)
-    error = predictions - targets
-    return jnp.square(widen(error)).sum().astype(error.dtype), error
+    error, dtype = error_of(predictions, targets)
+    return jnp.square(error).sum().astype(dtype), error
 
 
 @total_squared_error.backward
 def _(error, dy):
-    dpredictions = 2 * dy * error
+    dpredictions = (2 * widen(dy) * error).astype(dy.dtype)
     return dpredictions, -dpredictions
 
 
@@ -111,15 +112,21 @@ def mse(predictions, targets):
     Source: "The Math Behind Deep Learning" (ch. 14), summary.
     """
     same_shapes("mse", predictions=predictions, targets=targets)
-    error = predictions - targets
-    return jnp.square(widen(error)).mean().astype(error.dtype), error
+    error, dtype = error_of(predictions, targets)
+    return jnp.square(error).mean().astype(dtype), error
 
 
 @mse.backward
 def _(error, dy):
     # in float32 at least: 2/N alone may lie below the smallest float16
-    dpredictions = (2 / max(error.size, 1) * widen(dy) * widen(error)).astype(error.dtype)
+    dpredictions = (2 / max(error.size, 1) * widen(dy) * error).astype(dy.dtype)
     return dpredictions, -dpredictions
+
+
+def error_of(predictions, targets):
+    """ŷ − t in float32 at least, since it may not fit into the dtype of both; and that dtype."""
+    dtype = jnp.result_type(predictions, targets)
+    return predictions.astype(wide(dtype)) - targets.astype(wide(dtype)), dtype
 
 
 @op
@@ -147,8 +154,8 @@ def binary_cross_entropy(probabilities, labels):
 def _(residuals, dy):
     probabilities, labels = residuals
     p, c, dy = widen(probabilities), widen(labels), widen(dy)
-    dp = dy * (_weighted_inverse(1 - c, 1 - p) - _weighted_inverse(c, p))
-    dc = dy * (jnp.log1p(-p) - jnp.log(p))
+    dp = dy * quiet(dy, _weighted_inverse(1 - c, 1 - p) - _weighted_inverse(c, p))
+    dc = dy * quiet(dy, jnp.log1p(-p) - jnp.log(p))
     return dp.astype(probabilities.dtype), dc.astype(labels.dtype)
 
 
@@ -207,8 +214,8 @@ def categorical_cross_entropy(probabilities, labels):
 def _(residuals, dy):
     probabilities, labels = residuals
     p, c, dy = widen(probabilities), widen(labels), widen(dy)[..., None]
-    dp = -dy * _weighted_inverse(c, p)
-    dc = -dy * jnp.log(p)
+    dp = -dy * quiet(dy, _weighted_inverse(c, p))
+    dc = -dy * quiet(dy, jnp.log(p))
     return dp.astype(probabilities.dtype), dc.astype(labels.dtype)
 
 
@@ -232,6 +239,7 @@ def softmax_cross_entropy(logits, labels):
             f"softmax_cross_entropy: labels are {labels.dtype}, and must be floating-point weights "
             "of the classes; softmax_cross_entropy_with_integer_labels takes class numbers"
         )
+    some_classes("softmax_cross_entropy", logits=logits)
     normaliser = normalise(logits)
     log_p = log_probabilities(logits, normaliser)  # (*batch, classes)
     c = widen(labels)
@@ -254,7 +262,7 @@ def _(residuals, dy):
         return dy * (probabilities(logits, normaliser) * total - c)
 
     dlogits = lax.cond((normaliser[1] < 0.5).any(), with_a_certain_class, without)
-    return dlogits.astype(logits.dtype), (-dy * log_p).astype(labels.dtype)
+    return dlogits.astype(logits.dtype), (-dy * quiet(dy, log_p)).astype(labels.dtype)
 
 
 @op
@@ -297,6 +305,11 @@ def loud(dy, known):
     return jnp.where(known | (dy == 0), dy, jnp.nan)
 
 
+def quiet(dy, slope):
+    """A slope, to be multiplied by the cotangent of a loss; of one not used, not infinite."""
+    return jnp.where((dy == 0) & ~jnp.isfinite(slope), 0, slope)
+
+
 def check_labels(name, labels, **of_classes):
     """labels has a class for each row of the array given by its name."""
     ((argument, array),) = of_classes.items()
@@ -311,13 +324,14 @@ def check_labels(name, labels, **of_classes):
             f"{name}: {argument} have shape {array.shape} and labels {labels.shape}; they must be "
             "(*batch, classes) and (*batch,)"
         )
+    some_classes(name, **of_classes)
 
 
 def _weights(pos_weight, x):
     """The weights of the positive labels, of the shape of the logits x and of their dtype."""
     name = "binary_cross_entropy_with_logits"
     if not hasattr(pos_weight, "shape"):
-        number(name, pos_weight=pos_weight)
+        within(name, 0, pos_weight=pos_weight)
     elif pos_weight.shape not in ((), x.shape[-1:]):
         raise ValueError(
             f"{name}: pos_weight has shape {pos_weight.shape} and logits {x.shape}; it must be a "

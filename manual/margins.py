@@ -199,9 +199,10 @@ def info_nce(queries, keys, *, temperature=0.1, symmetric=False):
     coding"; symmetric: Radford et al. (2021), "Learning transferable visual models".
     """
     same_shapes("info_nce", least=2, queries=queries, keys=keys)
-    if jnp.ndim(queries) != 2:
+    if jnp.ndim(queries) != 2 or not len(queries):
         raise ValueError(
             f"info_nce: queries and keys have shape {queries.shape}; it must be (samples, features)"
+            ", of one sample at least"
         )
     positive("info_nce", temperature=temperature)
     s = jnp.matmul(queries, keys.T, preferred_element_type=wide(queries.dtype)) / temperature

@@ -76,7 +76,10 @@ def check_lengths(name: str, lengths: Any, batch: tuple[int, ...], time: int) ->
 
 
 def _mask(name, mask, shape):
-    mask = jnp.asarray(mask)
+    try:
+        mask = jnp.asarray(mask)
+    except (TypeError, OverflowError) as error:
+        raise TypeError(f"{name}: mask is {mask!r}; it must be a boolean array") from error
     if mask.dtype != jnp.bool_:
         raise TypeError(
             f"{name}: mask is {mask.dtype}, and must be boolean: True where a query may see a key"

@@ -12,8 +12,8 @@ from handgrad.manual import activations, losses
 from handgrad.manual.dense import affine
 from handgrad.manual.numerics import widen
 from handgrad.manual.op import Op, op
-from handgrad.manual.shapes import whole
-from handgrad.manual.trees import entries, fit, found, listed
+from handgrad.manual.shapes import inside, whole
+from handgrad.manual.trees import arrays, entries, fit, found, listed
 
 __all__ = ["init_mlp", "mlp", "mlp_loss"]
 
@@ -98,7 +98,9 @@ def mlp_loss(
     compare = _named("loss", loss, LOSSES)
     reduce = _named("reduction", reduction, {"sum": jnp.sum, "mean": jnp.mean})
     y, kept_mlp = mlp.forward(params, x, activation=activation, output_activation=output_activation)
-    terms, kept_loss = compare.forward(y, targets)
+    arrays("mlp_loss", targets=targets)
+    with inside("mlp_loss: the loss, by the output of the net and the targets"):
+        terms, kept_loss = compare.forward(y, targets)
     return reduce(widen(terms)).astype(terms.dtype), (kept_mlp, kept_loss, terms)
 
 
@@ -137,6 +139,7 @@ def init_mlp(sizes: Sequence[int], *, key: jax.Array, dtype: jnp.dtype = jnp.flo
 
 def check_layers(name: str, argument: str, params: Any, x: jax.Array) -> None:
     """A list of layers (w, b), each with as many inputs as come to it, x to the first."""
+    arrays(name, x=x)
     listed(f"{name}: {argument}", params, "layers (w, b)", least=1)
     shape = jnp.shape(x)
     for k, layer in enumerate(params):
@@ -164,7 +167,7 @@ def _activations(layers, activation, output_activation):
 
 
 def _named(argument, name, known):
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         near = difflib.get_close_matches(str(name), known, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise ValueError(f"{argument} is {name!r}{hint}; it must be one of: {', '.join(known)}")

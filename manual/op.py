@@ -11,7 +11,7 @@ import numpy as np
 from jax.core import Tracer
 
 from handgrad.manual.mesh import axes_of, fitted, spread
-from handgrad.manual.shapes import number
+from handgrad.manual.shapes import as_float, number
 
 P = ParamSpec("P")
 
@@ -35,7 +35,12 @@ class Op(Generic[P]):
 
     def __init__(self, forward: Callable[P, Any]):
         functools.update_wrapper(self, forward)
-        self.forward = forward
+
+        @functools.wraps(forward)
+        def checked(*args: P.args, **config: P.kwargs) -> Any:
+            return self._sound(args, forward(*args, **config))
+
+        self.forward = checked
         self.signature = inspect.signature(forward)
         parameters = self.signature.parameters.values()
         for p in parameters:
@@ -92,30 +97,29 @@ class Op(Generic[P]):
         The gradient has its argument's tree, shapes and dtypes; `None` where there is none.
         """
         bound = self._bind(args, config)
-        self._check_options(bound.kwargs)
+        options = self._options(bound.kwargs)
         primals = jax.tree.map(jnp.asarray, bound.args)
-        y, residuals = self._run(primals, bound.kwargs)
+        y, residuals = self._run(primals, options)
         if jnp.shape(y) != ():
             raise ValueError(
                 f"{self.__name__} returned shape {jnp.shape(y)}, and only a scalar has a gradient; "
                 "give pullback a cotangent of that shape"
             )
-        cotangents = self.pullback(residuals, jnp.ones_like(y), **bound.kwargs)
+        cotangents = self.pullback(residuals, jnp.ones_like(y), **options)
         return y, _Shapes.of(primals).fit(self, cotangents)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         bound = self._bind(args, kwargs)
-        traced = {
-            name: self._still(name, v) for name, v in bound.kwargs.items() if _holds_arrays(v)
-        }
-        static = tuple((name, v) for name, v in bound.kwargs.items() if name not in traced)
-        for name, value in static:
-            if not _hashable(value):
+        options = bound.kwargs
+        traced = {name: self._still(name, v) for name, v in options.items() if _holds_arrays(v)}
+        for name, value in options.items():
+            if name not in traced and not _hashable(value):
                 raise TypeError(
                     f"{self.__name__}'s {name} is the {type(value).__name__} {value!r}; a keyword "
                     "argument must be an array or hashable: give a tuple instead of a list"
                 )
-        self._check_options(bound.kwargs)
+        options = self._options(options)
+        static = tuple((name, v) for name, v in options.items() if name not in traced)
         return self._call(static, traced, *bound.args)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -134,6 +138,13 @@ class Op(Generic[P]):
             takes = f"{self.__name__}{self.signature}"
             raise TypeError(f"{self.__name__}: {error}; it takes {takes}") from None
         bound.apply_defaults()
+        for name, arg in zip(self.positional, bound.args, strict=True):
+            for leaf in jax.tree.leaves(arg):
+                if (came := _no_numbers(leaf)) is not None:
+                    must = ("is", "be an array") if leaf is arg else ("holds", "hold arrays")
+                    raise TypeError(
+                        f"{self.__name__}: {name} {must[0]} {came}; it must {must[1]} of numbers"
+                    )
         return bound
 
     def _primal(self, static: tuple, traced: dict, *args: Any) -> Any:
@@ -148,14 +159,17 @@ class Op(Generic[P]):
         cotangents = self.pullback(residuals, dy, **dict(static), **traced)
         return (None, *shapes.fit(self, cotangents))
 
-    def _check_options(self, options: dict[str, Any]) -> None:
+    def _options(self, given: dict[str, Any]) -> dict[str, Any]:
         """What has a number as its default is a number, what has a truth value is one."""
+        options = dict(given)
         for name, default in self._keywords.items():
-            given = options[name]
-            if isinstance(default, bool) and not isinstance(given, bool | np.bool_):
-                raise TypeError(f"{self.__name__}: {name} is {given!r}; it must be True or False")
+            value = options[name]
+            if isinstance(default, bool) and not isinstance(value, bool | np.bool_):
+                raise TypeError(f"{self.__name__}: {name} is {value!r}; it must be True or False")
             if isinstance(default, float):
-                number(self.__name__, **{name: given})
+                number(self.__name__, **{name: value})
+                options[name] = as_float(value)
+        return options
 
     def _still(self, name: str, option: Any) -> Any:
         """An option that is being computed; to differentiate by it is refused."""
@@ -166,17 +180,19 @@ class Op(Generic[P]):
         return jax.tree.map(leaf, option)
 
     def _run(self, args: tuple, config: dict) -> tuple[Any, Any]:
-        args = jax.tree.map(lambda a: jnp.asarray(a) if isinstance(a, int | float) else a, args)
         self._reject_complex_numbers(args)
-        args = spread(args, config)
-        result: Any
         try:
-            result = self.forward(*args, **config)  # pyright: ignore[reportCallIssue]
-        except ValueError:  # says what does not fit
-            raise
+            args = jax.tree.map(lambda a: jnp.asarray(a) if isinstance(a, int | float) else a, args)
+            args = spread(args, config)
+            return self.forward(*args, **config)  # pyright: ignore[reportCallIssue]
         except Exception as error:
-            self._reject_what_is_no_array(args, error)
-            raise
+            said = self._said(error, args, config)
+            if said is None:
+                raise
+            raise said from error
+
+    def _sound(self, args: tuple, result: Any) -> tuple[Any, Any]:
+        """What the forward returned, also to a larger operation, which is no more rounded by it."""
         if not isinstance(result, tuple) or len(result) != 2:
             raise TypeError(
                 f"the forward of {self.__name__} returned a {type(result).__name__}; "
@@ -185,16 +201,30 @@ class Op(Generic[P]):
         self._reject_integers(args, result[0])
         return result
 
-    def _reject_what_is_no_array(self, args: tuple, error: Exception) -> None:
-        """Name the argument for which the forward failed with this error, if that can be known."""
-        for name, arg in zip(self.positional, args, strict=True):
-            if f"'{type(arg).__name__}'" in str(error):
-                came = "None" if arg is None else f"a {type(arg).__name__}"
-                raise TypeError(
-                    f"{self.__name__}: {name} is {came}; it must be an array"
-                ) from error
-        if "does not accept dtype" in str(error):
-            self._reject_integers(args, ())
+    def _said(self, error: Exception, args: tuple, config: dict) -> Exception | None:
+        """The error of the forward in the names of this operation; None if it is, or cannot be."""
+        text, given = str(error), tuple(zip(self.positional, args, strict=True))
+        if text.startswith((f"{self.__name__}: ", "the forward of ")):
+            return None
+        leaf = getattr(error, "leaf", None)  # that of `_rounded`, in a part of this operation
+        if leaf is not None or "does not accept dtype" in text:
+            own = [(n, a) for n, arg in given for a in jax.tree.leaves(arg) if _is_integer(a)]
+            if own:
+                return _rounded(self.__name__, *next((o for o in own if o[1] is leaf), own[0]))
+        if isinstance(error, OverflowError):
+            for name, value in (*given, *config.items()):
+                if isinstance(value, int) and abs(value) >= 2**31:
+                    return ValueError(f"{self.__name__}: {name} is {value}; no array can hold it")
+        if not isinstance(error, ValueError):
+            for name, arg in given:
+                if _is_none(arg) or isinstance(arg, list | tuple | dict):
+                    kind = type(arg).__name__
+                    if f"'{kind}'" in text or (arg is not None and _of_a_tree(error)):
+                        came = "None" if arg is None else f"a {kind}"
+                        return TypeError(f"{self.__name__}: {name} is {came}; it must be an array")
+        if type(error) in (TypeError, ValueError):
+            return type(error)(f"{self.__name__}: {text}")
+        return None
 
     def _reject_complex_numbers(self, args: tuple) -> None:
         """Most derivatives of real numbers are wrong for them, without a word."""
@@ -210,14 +240,11 @@ class Op(Generic[P]):
 
     def _reject_integers(self, args: tuple, y: Any) -> None:
         """An output in the integers of an argument would be rounded to them, without a word."""
-        if any(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in jax.tree.leaves(y)):
+        if not all(map(_is_integer, jax.tree.leaves(y))):
             return
-        for name, arg in zip(self.positional, args, strict=True):
-            for leaf in jax.tree.leaves(arg):
-                if not jnp.issubdtype(dtype := jnp.result_type(leaf), jnp.inexact):
-                    raise TypeError(
-                        f"{self.__name__}: {name} is {dtype}; it must be of floating-point numbers"
-                    )
+        for name, arg in zip(self.positional, args, strict=False):
+            for leaf in filter(_is_integer, jax.tree.leaves(arg)):
+                raise _rounded(self.__name__, name, leaf)
 
     def _reject_unknown(self, where: str, names: Iterable[str]) -> None:
         for name in names:
@@ -285,6 +312,34 @@ def _hashable(value: Any) -> bool:
 
 def _is_none(leaf: Any) -> bool:
     return leaf is None
+
+
+def _rounded(operation: str, name: str, leaf: Any) -> TypeError:
+    """The error of an argument that is, or holds, these integers, with them."""
+    dtype = jnp.result_type(leaf)
+    error = TypeError(f"{operation}: {name} is {dtype}; it must be of floating-point numbers")
+    error.leaf = leaf  # pyright: ignore[reportAttributeAccessIssue]
+    return error
+
+
+def _is_integer(leaf: Any) -> bool:
+    return not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+
+
+def _no_numbers(leaf: Any) -> str | None:
+    """What a leaf is that is no array of numbers and none of Python's numbers."""
+    if isinstance(leaf, np.ndarray | np.generic) and leaf.dtype.kind in "OSUMm":
+        return f"an array of {leaf.dtype}"
+    known = isinstance(leaf, int | float | complex) or hasattr(leaf, "dtype")
+    return None if known or hasattr(leaf, "__jax_array__") else f"a {type(leaf).__name__}"
+
+
+def _of_a_tree(error: Exception) -> bool:
+    """JAX says so of a list where an array is due."""
+    told = "Cannot determine dtype of", "Only integer scalar arrays", "Cannot interpret value of"
+    return isinstance(error, jax.errors.TracerArrayConversionError) or any(
+        each in str(error) for each in told
+    )
 
 
 class _Shapes:

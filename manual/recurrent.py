@@ -11,6 +11,7 @@ from handgrad.manual import through_time
 from handgrad.manual.cells import CELLS, PEEPHOLES
 from handgrad.manual.op import op
 from handgrad.manual.sequences import recurrence
+from handgrad.manual.shapes import one_of
 
 __all__ = ["gru", "lstm", "rnn"]
 
@@ -26,8 +27,7 @@ def rnn(x, h0, wx, wh, b, *, activation="tanh"):
         x̄ₜ = δₜ Wxᵀ,   h̄₀ = δ₁ Whᵀ.   g′ is that of `tanh` (1 − hₜ²) or of `relu` ([hₜ > 0])
     Source: "The Math Behind Deep Learning" (ch. 14), eq. 14.175–14.185; Elman (1990).
     """
-    if activation not in ("tanh", "relu"):
-        raise ValueError(f"rnn: activation is {activation!r}; it must be one of: tanh, relu")
+    one_of("rnn", ("tanh", "relu"), activation=activation)
     through_time.check("rnn", activation, CELLS[activation], x, (h0,), (wx, wh, b), ["h0"])
     (h, _), kept = recurrence.forward(x, (h0,), (wx, wh, b), cell=activation)
     return h, (kept, h0)

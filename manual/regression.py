@@ -4,6 +4,7 @@ import math
 
 import jax.numpy as jnp
 
+from handgrad.manual.losses import error_of
 from handgrad.manual.numerics import expm1, magnitude, widen
 from handgrad.manual.op import op
 from handgrad.manual.shapes import positive, same_shapes
@@ -21,8 +22,8 @@ def mae(predictions, targets):
     Source: Willmott, Matsuura (2005), "Advantages of the mean absolute error".
     """
     same_shapes("mae", predictions=predictions, targets=targets)
-    error = predictions - targets
-    return magnitude(widen(error)).mean().astype(error.dtype), error
+    error, dtype = error_of(predictions, targets)
+    return magnitude(error).mean().astype(dtype), error.astype(dtype)  # whose sign is all of it
 
 
 @mae.backward
@@ -44,15 +45,14 @@ def huber(predictions, targets, *, delta=1.0):
     """
     same_shapes("huber", least=1, predictions=predictions, targets=targets)
     positive("huber", delta=delta)
-    error = predictions - targets  # (*batch, outputs)
+    error, dtype = error_of(predictions, targets)  # (*batch, outputs)
     clipped = _clipped(error, delta)
-    loss = widen(clipped) * (widen(error) - 0.5 * widen(clipped))
-    return loss.sum(-1).astype(error.dtype), clipped
+    return (clipped * (error - 0.5 * clipped)).sum(-1).astype(dtype), clipped
 
 
 @huber.backward
 def _(clipped, dy):
-    dpredictions = dy[..., None] * clipped
+    dpredictions = (widen(dy)[..., None] * clipped).astype(dy.dtype)
     return dpredictions, -dpredictions
 
 
@@ -73,15 +73,15 @@ def smooth_l1(predictions, targets, *, beta=1.0):
     """
     same_shapes("smooth_l1", least=1, predictions=predictions, targets=targets)
     positive("smooth_l1", beta=beta)
-    error = widen(predictions - targets)  # (*batch, outputs)
+    error, dtype = error_of(predictions, targets)  # (*batch, outputs)
     size = jnp.abs(error)
     loss = jnp.where(size < beta, 0.5 * (error / beta) * error, size - 0.5 * beta).sum(-1)
-    return loss.astype(predictions.dtype), error.astype(predictions.dtype)
+    return loss.astype(dtype), error
 
 
 @smooth_l1.backward
 def _(error, dy, *, beta):
-    dpredictions = dy[..., None] * _clipped(error / beta, 1)
+    dpredictions = (widen(dy)[..., None] * _clipped(error / beta, 1)).astype(dy.dtype)
     return dpredictions, -dpredictions
 
 
@@ -97,15 +97,15 @@ def log_cosh(predictions, targets):
     Source: Chen, Chen, Ni (2019), "Log hyperbolic cosine loss improves variational auto-encoder".
     """
     same_shapes("log_cosh", least=1, predictions=predictions, targets=targets)
-    error = predictions - targets  # (*batch, outputs)
-    size = jnp.abs(widen(error))
+    error, dtype = error_of(predictions, targets)  # (*batch, outputs)
+    size = jnp.abs(error)
     m = expm1(-size)  # in (−1, 0]
     within = jnp.where(size < 1, m * m / jnp.where(size < 1, 2 * (1 + m), 1), (1 + m) * (1 + m))
     loss = jnp.log1p(within) + jnp.where(size < 1, 0, size - math.log(2))
-    return loss.sum(-1).astype(error.dtype), error
+    return loss.sum(-1).astype(dtype), error
 
 
 @log_cosh.backward
 def _(error, dy):
-    dpredictions = dy[..., None] * jnp.tanh(error)
+    dpredictions = (widen(dy)[..., None] * jnp.tanh(error)).astype(dy.dtype)
     return dpredictions, -dpredictions

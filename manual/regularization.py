@@ -21,7 +21,7 @@ def l2_penalty(w, *, strength=1.0):
 
 @l2_penalty.backward
 def _(w, dy, *, strength):
-    return (dy * strength * w,)
+    return ((widen(dy) * strength * widen(w)).astype(w.dtype),)
 
 
 @op
@@ -36,7 +36,7 @@ def l1_penalty(w, *, strength=1.0):
 
 @l1_penalty.backward
 def _(w, dy, *, strength):
-    return (dy * strength * jnp.sign(w),)
+    return ((widen(dy) * strength * jnp.sign(widen(w))).astype(w.dtype),)
 
 
 @op
@@ -53,7 +53,8 @@ def elastic_net(w, *, l1=1.0, l2=1.0):
 
 @elastic_net.backward
 def _(w, dy, *, l1, l2):
-    return (dy * (l1 * jnp.sign(w) + 2 * l2 * w),)
+    wide = widen(w)
+    return ((widen(dy) * (l1 * jnp.sign(wide) + 2 * l2 * wide)).astype(w.dtype),)
 
 
 @op

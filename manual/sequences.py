@@ -12,7 +12,7 @@ from handgrad.manual import through_time
 from handgrad.manual.cells import CELLS
 from handgrad.manual.masks import check_lengths
 from handgrad.manual.op import op
-from handgrad.manual.shapes import inside, whole
+from handgrad.manual.shapes import inside, one_of, whole
 
 __all__ = ["bidirectional", "gru_reset_after", "recurrence", "stacked"]
 
@@ -199,8 +199,7 @@ def _two(name, argument, given):
 
 def _check(x, state, weights, cell, truncate):
     """The rules of the cell."""
-    if cell not in CELLS:
-        raise ValueError(f"recurrence: cell is {cell!r}; it must be one of: {', '.join(CELLS)}")
+    one_of("recurrence", CELLS, cell=cell)
     rules = CELLS[cell]
     for argument, given, names in (
         ("state", state, rules.states),

@@ -11,13 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from handgrad.manual import trees
+
 __all__ = [
+    "as_float",
     "floating",
     "inside",
     "number",
+    "one_of",
     "per_feature",
     "positive",
     "same_shapes",
+    "some_classes",
     "whole",
     "within",
 ]
@@ -25,6 +30,7 @@ __all__ = [
 
 def same_shapes(name: str, *, least: int = 0, **arrays: Any) -> None:
     """All arrays have one shape, of `least` axes at least: (*batch, features) for 1."""
+    trees.arrays(name, **arrays)
     shapes = {argument: jnp.shape(array) for argument, array in arrays.items()}
     if len(set(shapes.values())) > 1:
         raise ValueError(
@@ -34,6 +40,22 @@ def same_shapes(name: str, *, least: int = 0, **arrays: Any) -> None:
     if min(map(len, shapes.values())) < least:
         form = "(*batch, features)" if least == 1 else f"of {least} axes or more"
         raise ValueError(f"{name}: {_listing(shapes.items())}; their shapes must be {form}")
+
+
+def some_classes(name: str, **array: Any) -> None:
+    """The last axis of the one array is not empty."""
+    ((argument, given),) = array.items()
+    if not jnp.shape(given)[-1]:
+        raise ValueError(
+            f"{name}: {argument} has shape {jnp.shape(given)}; there must be at least one class"
+        )
+
+
+def one_of(name: str, known: Iterable[str], **option: Any) -> None:
+    """The one option is a string among those known."""
+    ((called, value),) = option.items()
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"{name}: {called} is {value!r}; it must be one of: {', '.join(known)}")
 
 
 def _listing(shapes: Iterable[tuple[str, tuple]]) -> str:
@@ -65,8 +87,10 @@ def inside(place: str) -> Iterator[None]:
     """What does not fit in a part of a larger operation is said to be there."""
     try:
         yield
-    except ValueError as error:
-        raise ValueError(f"{place}: {error}") from error
+    except (TypeError, ValueError) as error:
+        if type(error) not in (TypeError, ValueError):
+            raise
+        raise type(error)(f"{place}: {error}") from error
 
 
 def floating(name: str, hint: str = "", **arrays: jax.Array) -> None:
@@ -74,16 +98,31 @@ def floating(name: str, hint: str = "", **arrays: jax.Array) -> None:
     for argument, array in arrays.items():
         dtype = jnp.result_type(array)
         if not jnp.issubdtype(dtype, jnp.floating):
-            raise TypeError(f"{name}: {argument} are {dtype}, and must be floating-point{hint}")
+            verb = "are" if argument.endswith("s") else "is"
+            raise TypeError(f"{name}: {argument} {verb} {dtype}, and must be floating-point{hint}")
 
 
 def number(name: str, **options: Any) -> None:
-    """All options are numbers, or arrays of shape ()."""
+    """All options are real numbers, Python's or of arrays of shape (); no NaN, if that is known."""
     for option, value in options.items():
-        if isinstance(value, bool | str) or not hasattr(value, "__float__"):
+        dtype = getattr(value, "dtype", None)
+        if dtype is None:
+            real = isinstance(value, int | float) and not isinstance(value, bool)
+        else:
+            real = jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.floating)
+        if not real:
             raise TypeError(f"{name}: {option} is {value!r}; it must be a number")
         if jnp.shape(value) != ():
             raise ValueError(f"{name}: {option} has shape {jnp.shape(value)}; it must be a number")
+        if isinstance(value, int) and abs(value) >= 2**1024:
+            raise ValueError(f"{name}: {option} is {value}; it must be a number that a float holds")
+        if not isinstance(value, jax.Array) and value != value:
+            raise ValueError(f"{name}: {option} is {value}; it must be a number")
+
+
+def as_float(option: Any) -> Any:
+    """A whole number that 32 bits may not hold as one that they do; anything else as it is."""
+    return float(option) if isinstance(option, int) and abs(option) >= 2**31 else option
 
 
 def positive(name: str, **options: Any) -> None:
@@ -114,4 +153,6 @@ def whole(name: str, *, least: float = 1, **option: Any) -> int:
         raise TypeError(f"{name}: {called} is {value!r}; it must be a whole number") from None
     if n < least:
         raise ValueError(f"{name}: {called} is {n}; it must be {least} or more")
+    if n >= 2**63 and least >= 0:  # a size, a step or a number of something
+        raise ValueError(f"{name}: {called} is {n}; it must be below 2⁶³")
     return n

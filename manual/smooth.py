@@ -97,17 +97,21 @@ def _squareplus(x, b):
 def celu(x, *, alpha=1.0):
     r"""y = x where x > 0, else α(e^{x/α} − 1) with α = alpha: its slope is continuous at 0.
 
-    x: any shape. alpha: a positive number. Returns the same shape.
+    x: any shape. alpha: a positive number. Returns the same shape; bfloat16 and float16 are
+    computed in float32.
     Backward: x̄ = ȳ where x > 0, else ȳ e^{x/α}, and not 1 + y/α, which loses its digits.
     Raises ValueError for alpha ≤ 0.
     Source: Barron (2017), "Continuously differentiable exponential linear units".
     """
     positive("celu", alpha=alpha)
-    not_positive = jnp.where(x > 0, 0, x)
-    return jnp.where(x > 0, x, alpha * expm1(not_positive / alpha)), x
+    z = widen(x)
+    not_positive = jnp.where(z > 0, 0, z)
+    return jnp.where(z > 0, z, alpha * expm1(not_positive / alpha)).astype(x.dtype), x
 
 
 @celu.backward
 def _(x, dy, *, alpha):
-    not_positive = jnp.where(x > 0, 0, x)  # the branch not taken must not overflow either
-    return (jnp.where(x > 0, dy, dy * exp(not_positive / alpha)),)
+    z, wide_dy = widen(x), widen(dy)
+    not_positive = jnp.where(z > 0, 0, z)  # the branch not taken must not overflow either
+    dx = jnp.where(z > 0, wide_dy, wide_dy * exp(not_positive / alpha))
+    return (dx.astype(x.dtype),)

@@ -12,6 +12,7 @@ from jax import lax
 from handgrad.manual.cells import Cell, ahead, behind, joined, to_x
 from handgrad.manual.mesh import spread
 from handgrad.manual.numerics import wide
+from handgrad.manual.trees import found
 
 __all__ = ["backward", "carried", "check", "forward"]
 
@@ -41,9 +42,9 @@ def check(function, name, cell: Cell, x, state, weights, states=None):
         "peepholes": (3, hidden),
     }  # fmt: skip
     for argument, array in zip((*states, *cell.weights), state + weights, strict=True):
-        if jnp.shape(array) != needed[argument]:
+        if getattr(array, "shape", None) != needed[argument]:
             raise ValueError(
-                f"{function}: {argument} has shape {jnp.shape(array)}; with x of shape {x.shape} "
+                f"{function}: {argument} {found(array)}; with x of shape {x.shape} "
                 f"and {hidden} hidden units of the cell {name!r} it must be {needed[argument]}"
             )
 

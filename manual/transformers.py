@@ -21,7 +21,8 @@ from handgrad.manual.language_models import check_tokens
 from handgrad.manual.normalization import layer_norm, rms_norm
 from handgrad.manual.numerics import widen
 from handgrad.manual.op import op
-from handgrad.manual.trees import entries, fit, listed, matrix, parts
+from handgrad.manual.shapes import whole
+from handgrad.manual.trees import arrays, entries, fit, found, listed, matrix, parts
 
 __all__ = ["gpt_block", "gpt_loss", "llama_block", "llama_loss"]
 
@@ -115,7 +116,8 @@ def gpt_loss(params, tokens, targets, *, heads, ignore_index=None):
     params: a dictionary of table (tokens, model), positions (longest time, model), blocks, a list
     of what `gpt_block` takes, and norm, (γ, β) of the last layer_norm. The table is used twice: for
     the tokens that come in, and, transposed, for the logits of those that come out.
-    tokens, targets: (batch, time), integers. heads: of every block. ignore_index: as
+    tokens, targets: (batch, time), integers below the number of tokens; outside, a token is clamped
+    as in `embedding`, and a target makes J NaN. heads: of every block. ignore_index: as
     `linear_softmax_cross_entropy` has it, a target, such as −100, whose places do not count in the
     mean. Returns a scalar.
     `gpt_loss.value_and_gradient(params, tokens, targets, heads=...)` gives the loss and all
@@ -130,9 +132,11 @@ def gpt_loss(params, tokens, targets, *, heads, ignore_index=None):
     table, positions, blocks, norm = parts("gpt_loss: params", params, *GPT_MODEL)
     check_tokens("gpt_loss", table, tokens, targets, ignore_index)
     time, model = tokens.shape[1], table.shape[1:]
-    if positions.ndim != 2 or positions.shape[0] < time or positions.shape[1:] != model:
+    shape = getattr(positions, "shape", ())
+    if len(shape) != 2 or shape[0] < time or shape[1:] != model:
+        came = f"have shape {shape}" if hasattr(positions, "shape") else found(positions)
         raise ValueError(
-            f"gpt_loss: positions have shape {positions.shape}; with tokens of shape "
+            f"gpt_loss: positions {came}; with tokens of shape "
             f"{tokens.shape} and a table of {table.shape} they must be at least {(time, *model)}"
         )
     gamma, beta = entries("gpt_loss: norm", norm, *NORM)
@@ -168,7 +172,8 @@ def llama_loss(params, tokens, targets, *, heads, ignore_index=None):
 
     params: a dictionary of table (tokens, model), blocks, a list of what `llama_block` takes, norm,
     the γ of the last rms_norm, and head, (model, tokens), for the logits.
-    tokens, targets: (batch, time), integers. heads: of every block. ignore_index: as
+    tokens, targets: (batch, time), integers below the number of tokens; outside, a token is clamped
+    as in `embedding`, and a target makes J NaN. heads: of every block. ignore_index: as
     `linear_softmax_cross_entropy` has it, a target, such as −100, whose places do not count in the
     mean. Returns a scalar.
     `llama_loss.value_and_gradient(params, tokens, targets, heads=...)` gives the loss and all
@@ -250,6 +255,7 @@ def _check_llama(params, x, heads):
 
 
 def _model(name, x):
+    arrays(name, x=x)
     if x.ndim != 3 or x.shape[1] == 0:
         raise ValueError(
             f"{name}: x has shape {x.shape}; it must be (batch, time, model) with at least one "
@@ -270,7 +276,7 @@ def _check_block(name, x, attention, heads, needed):
 
 
 def _through(name, block, blocks, x, heads):
-    kept = []
+    kept, heads = [], whole(name, heads=heads)
     for params in listed(f"{name}: blocks", blocks, f"what {block.__name__} takes"):
         x, of_block = block.forward(params, x, heads=heads)
         kept.append(of_block)

@@ -2,7 +2,15 @@
 
 from typing import Any
 
-__all__ = ["entries", "fit", "found", "listed", "matrix", "parts"]
+__all__ = ["arrays", "entries", "fit", "found", "listed", "matrix", "parts"]
+
+
+def arrays(name: str, **given: Any) -> None:
+    """None of them is missing or a tree, as the parameters beside them may be."""
+    for argument, array in given.items():
+        if array is None or isinstance(array, list | tuple | dict):
+            came = "None" if array is None else f"a {type(array).__name__}"
+            raise TypeError(f"{name}: {argument} is {came}; it must be an array")
 
 
 def parts(where: str, given: Any, *names: str) -> list:

@@ -303,7 +303,7 @@ X, V, W = jnp.ones((2, 3, 4)), jnp.ones(4), jnp.ones(3)
         ),
         (
             lambda: manual.batch_norm(X, V, V, eps=jnp.nan),
-            "batch_norm: eps is nan; it must be a po",
+            "batch_norm: eps is nan; it must be a nu",
         ),
         (
             lambda: manual.batch_norm(X[:0], V, V),
@@ -336,7 +336,7 @@ X, V, W = jnp.ones((2, 3, 4)), jnp.ones(4), jnp.ones(3)
         (lambda: manual.l2_normalize(V, axis=1), r"l2_normalize: x has shape \(4,\) and no axis 1"),
         (lambda: manual.l2_normalize(V, eps=-1.0), "l2_normalize: eps is -1.0; it must be 0 or"),
         (lambda: manual.clip_by_value(V, low=2, high=1), "low is 2 and high 1; low must not be ab"),
-        (lambda: manual.clip_by_value(V, low=jnp.nan, high=1), "low is nan and high 1; low must"),
+        (lambda: manual.clip_by_value(V, low=jnp.nan, high=1), "low is nan; it must be a number"),
         (lambda: manual.clip_by_value(V, low=V, high=1), r"clip_by_value: low has shape \(4,\)"),
         (lambda: manual.soft_threshold(V, threshold=-1.0), "soft_threshold: threshold is -1.0; it"),
         (lambda: manual.dropout(V, key=jax.random.key(0), rate=1.0), "dropout: rate is 1.0; the s"),

@@ -485,7 +485,7 @@ def test_integers_are_refused_where_the_result_would_be_rounded_to_them(of):
             jax.eval_shape(f, x)
     with pytest.raises(TypeError, match="affine: x is"):
         manual.affine(x, jnp.ones((2, 3)))
-    with pytest.raises(TypeError, match="clip_by_global_norm: tree are"):
+    with pytest.raises(TypeError, match="clip_by_global_norm: tree is"):
         manual.clip_by_global_norm([x], max_norm=1.0)
     assert jnp.allclose(manual.mse(x.astype(float) + 0.5, x), 0.25)  # as targets they are welcome
 
