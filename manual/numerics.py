@@ -50,8 +50,9 @@ def wide(dtype: jnp.dtype) -> jnp.dtype:
 
 
 def widen(x: jax.Array) -> jax.Array:
-    """x in the dtype to accumulate in."""
-    return x.astype(wide(x.dtype))
+    """x in the dtype to accumulate in; as it is, weak if it was a number, if it has that."""
+    dtype = wide(x.dtype)
+    return x if x.dtype == dtype else x.astype(dtype)
 
 
 def as_index(x: jax.Array) -> jax.Array:

@@ -75,7 +75,8 @@ class Op(Generic[P]):
     def pullback(self, residuals: Any, dy: Any, **config: Any) -> tuple:
         """The cotangents of the positional arguments, by the hand-written backward.
 
-        Give the keyword arguments that the forward was given.
+        dy: the cotangent of the output; of a scalar it may be a number. Give the keyword
+        arguments that the forward was given.
         """
         if self._backward is None:
             raise TypeError(
@@ -89,6 +90,8 @@ class Op(Generic[P]):
                 raise TypeError(
                     f"{self.__name__}.pullback needs {name}=, as it was given to the forward"
                 )
+        if isinstance(dy, int | float):  # of a scalar, usually 1
+            dy = jnp.asarray(float(dy))
         return self._backward(residuals, dy, **wanted)
 
     def value_and_gradient(self, *args: Any, **config: Any) -> tuple[Any, tuple]:

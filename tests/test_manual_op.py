@@ -543,3 +543,17 @@ def test_an_option_that_is_not_what_its_default_is(options, error, message):
     f = {"approximate": manual.gelu, "alpha": manual.elu, "b": manual.squareplus}[name]
     with pytest.raises(error, match=message):
         f(X, **options)
+
+
+@pytest.mark.parametrize(
+    "name", ["l2_penalty", "l1_penalty", "elastic_net", "total_squared_error", "mse", "mae"]
+)
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_the_cotangent_of_a_scalar_may_be_a_number(name, dtype):
+    op = getattr(manual, name)
+    x = jnp.asarray([1.0, -2.0, 0.5], dtype)
+    args = (x,) if "penalty" in name or name == "elastic_net" else (x, 2 * x)
+    y, kept = op.forward(*args)
+    of_number, of_array = op.pullback(kept, 2), op.pullback(kept, jnp.asarray(2, y.dtype))
+    for a, b in zip(of_number, of_array, strict=True):
+        assert jnp.allclose(a.astype("float32"), b.astype("float32"), rtol=1e-3)
