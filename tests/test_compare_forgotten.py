@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from handgrad.compare import check_backward, check_gradient, examine
+from handgrad.compare import check_backward, examine
 from handgrad.compare.inputs import Domain
 from handgrad.compare.mutate import _number
 from handgrad.compare.paths import Cuts
@@ -397,18 +397,3 @@ def test_the_loss_beside_its_gradients_is_told():
     report = examine(both, logistic, normal(3), normal(4, 3), normal(4), kind="gradient")
     assert "the loss and its gradients? Return the gradients alone" in report.problem
     assert "cotangent" not in report.problem
-
-
-def test_the_right_derivations_are_right():
-    def recursion_right(a, x):
-        hs = [np.zeros(3)]
-        for t in range(len(x)):
-            hs.append(a * hs[-1] + x[t])
-        dh, da, dx = 2 * hs[-1], np.zeros(3), np.zeros_like(x)
-        for t in reversed(range(len(x))):
-            dx[t] = dh
-            da += dh * hs[t]
-            dh = a * dh
-        return da, dx
-
-    assert check_gradient(recursion_right, recursion, normal(3), normal(5, 3)).ok

@@ -903,7 +903,9 @@ def test_a_loop_that_comes_back_to_what_it_was_is_stopped():
 @pytest.mark.parametrize(("long", "rows"), [(False, 1), (True, 16)])
 def test_of_what_a_loop_scans_many_rows_are_run_at_once(long, rows):
     def total(x):
-        add = lambda carry, row: (carry + row, None)  # noqa: E731
+        def add(carry, row):
+            return carry + row, None
+
         return [lax.scan(add, jnp.zeros(8), x)[0] if long else x.sum(0)]
 
     x = np.random.default_rng(0).normal(size=(3, 5000, 8))
