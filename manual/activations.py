@@ -6,6 +6,7 @@ one, and the relus keep one bit an element. Derivatives of products such as x·�
 rounding except within x of where e^x underflows (x < −87 in float32), where they return zero.
 """
 
+import functools
 import math
 
 import jax.numpy as jnp
@@ -340,14 +341,20 @@ def softmax(x, *, axis=-1):
 def _(residuals, dy, *, axis):
     y, total = residuals
     p, d = widen(y), widen(dy)
-
-    def of_the_largest():
-        return (jnp.round(p) * d).sum(axis, keepdims=True)  # p rounds to 1 above ½, else to 0
-
     above_half = (total < 2).any()  # the largest entry is 1 / total
-    d = d - lax.cond(above_half, of_the_largest, lambda: jnp.zeros_like(total))
+    d = d - lax.cond(above_half, _of_the_largest(axis), _of_none, p, d, total)
     dx = p * (d - (p * d).sum(axis, keepdims=True))
     return (dx.astype(y.dtype),)
+
+
+@functools.cache  # one function an axis: a branch that is new is compiled anew, outside of `jit`
+def _of_the_largest(axis):
+    # p rounds to 1 above ½, else to 0
+    return lambda p, d, _total: (jnp.round(p) * d).sum(axis, keepdims=True)
+
+
+def _of_none(_p, _d, total):
+    return jnp.zeros_like(total)
 
 
 def _axis_of(name, x, axis):
@@ -385,13 +392,17 @@ def _(residuals, dy, *, axis):
     x, normaliser = residuals
     y, dz = log_probabilities(x, normaliser), widen(dy)
     total = dz.sum(axis, keepdims=True)
-
-    def with_a_certain_class():
-        return -dz * expm1(y) - exp(y) * (total - dz)
-
     certain = (normaliser[1] < 0.5).any()
-    dx = lax.cond(certain, with_a_certain_class, lambda: dz - exp(y) * total)
+    dx = lax.cond(certain, _with_a_certain_class, _without, y, dz, total)
     return (dx.astype(x.dtype),)
+
+
+def _with_a_certain_class(y, dz, total):
+    return -dz * expm1(y) - exp(y) * (total - dz)
+
+
+def _without(y, dz, total):
+    return dz - exp(y) * total
 
 
 @op

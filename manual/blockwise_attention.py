@@ -1,5 +1,7 @@
 """Attention without its weights: memory that grows with the length, not with its square."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,11 +47,19 @@ def blockwise_attention(q, k, v, *, causal=True, lengths=None, scale=None, block
     if lengths is not None:
         lengths = check_lengths("blockwise_attention", lengths, q.shape[:-2][:1], time)
     block = min(whole("blockwise_attention", block=block), time)
+    scale = scale_of("blockwise_attention", scale, q)
+    y, peak, total, kept_y = _forward(q, k, v, lengths, scale, causal, block)
+    return y, (q, k, v, lengths, peak, total, kept_y)
+
+
+@functools.partial(
+    jax.jit, static_argnames=("causal", "block"), inline=True
+)  # or a scan is, at every call
+def _forward(q, k, v, lengths, scale, causal, block):
+    time = q.shape[-2]
     pairs = _pairs(time, block, causal)
     seen = _Seen(time, block, causal, lengths, q.ndim - 1)
-    rows, keys, values = _all_blocks(
-        block, scale_of("blockwise_attention", scale, q) * widen(q), k, v
-    )
+    rows, keys, values = _all_blocks(block, scale * widen(q), k, v)
 
     def step(state, pair):
         i, j = pair
@@ -68,14 +78,20 @@ def blockwise_attention(q, k, v, *, causal=True, lengths=None, scale=None, block
     (peak, total, read), _ = lax.scan(step, spread(start, rows, keys, lengths), pairs)
     total = jnp.where(total == 0, 1, total)  # a row that may see nothing
     y = read / total
-    return _unblocked(y, v.shape, q.dtype), (q, k, v, lengths, peak, total, y)
+    return _unblocked(y, v.shape, q.dtype), peak, total, y
 
 
 @blockwise_attention.backward
 def _(residuals, dy, *, causal, scale, block):
+    q = residuals[0]
+    block, scale = min(int(block), q.shape[-2]), scale_of("blockwise_attention", scale, q)
+    return _backward(residuals, dy, scale, causal, block)
+
+
+@functools.partial(jax.jit, static_argnames=("causal", "block"), inline=True)
+def _backward(residuals, dy, scale, causal, block):
     q, k, v, lengths, peak, total, y = residuals
     time = q.shape[-2]
-    block, scale = min(block, time), scale_of("blockwise_attention", scale, q)
     seen = _Seen(time, block, causal, lengths, q.ndim - 1)
     rows, keys, values, dy = _all_blocks(block, scale * widen(q), k, v, dy)
     # D as p̄ is made, by a product of blocks: where one weight is 1 the two are then equal

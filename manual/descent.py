@@ -5,13 +5,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 
 from handgrad.manual.op import Op
 from handgrad.manual.optimizers.core import apply_updates
 from handgrad.manual.optimizers.gradient_descent import sgd
-from handgrad.manual.shapes import whole
+from handgrad.manual.shapes import indices_below, whole
 
 __all__ = [
     "Objective",
@@ -135,14 +133,7 @@ def _rows(name: str, batches: Any, samples: int) -> jax.Array:
             f"{name}: batches are {batches.dtype} of shape {batches.shape}; they must be integers "
             "(steps, batch size)"
         )
-    if not isinstance(known, Tracer) and batches.size:
-        known = np.asarray(known)
-        least, most = known.min(), known.max()
-        if not 0 <= least <= most < samples:
-            raise ValueError(
-                f"{name}: batches has row {most if most >= samples else least}; the data have "
-                f"{samples} samples, and so it must be in [0, {samples})"
-            )
+    indices_below(name, samples, f"with data of {samples} samples", batches=known)
     return batches
 
 

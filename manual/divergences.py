@@ -1,8 +1,6 @@
 """Divergences between distributions, and cross entropies that weigh their samples anew."""
 
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 
 from handgrad.manual.activations import softplus
 from handgrad.manual.losses import (
@@ -14,7 +12,7 @@ from handgrad.manual.losses import (
 )
 from handgrad.manual.numerics import exp, expm1, log_probabilities, logistic, normalise, widen
 from handgrad.manual.op import op
-from handgrad.manual.shapes import same_shapes, some_classes, within
+from handgrad.manual.shapes import indices_below, same_shapes, some_classes, within
 
 __all__ = [
     "focal_loss_with_logits",
@@ -102,10 +100,10 @@ def label_smoothing_cross_entropy(logits, labels, *, smoothing=0.1):
     smoothing: ε in [0, 1]. Returns (*batch,).
     Backward: s̄ᵢ = L̄ (pᵢ − cᵢ), as pᵢ − ε/K, and −(1 − pᵢ) + ε − ε/K for the label, with
     1 − p as in softmax_cross_entropy. Integers have no cotangent.
-    A label outside [0, classes) gives NaN, in the loss and in the gradient of its row, where L̄ is
-    not 0.
-    Raises ValueError where the shapes do not fit or smoothing is outside [0, 1], TypeError for
-    labels that are not integers.
+    A traced label outside [0, classes) gives NaN, in the loss and in the gradient of its row, where
+    L̄ is not 0.
+    Raises ValueError where the shapes do not fit, for such a label that is known when the function
+    is traced and for smoothing outside [0, 1], TypeError for labels that are not integers.
     Source: Szegedy, Vanhoucke, Ioffe, Shlens, Wojna (2016), "Rethinking the Inception
     architecture for computer vision".
     """
@@ -147,8 +145,7 @@ def focal_loss_with_logits(logits, labels, *, gamma=2.0, alpha=None):
     same_shapes(name, logits=logits, labels=labels)
     if jnp.issubdtype(labels.dtype, jnp.floating):
         raise TypeError(f"{name}: labels are {labels.dtype}, and must be integers or booleans")
-    if not isinstance(labels, Tracer) and any(label not in (0, 1) for label in np.unique(labels)):
-        raise ValueError(f"{name}: labels are {np.unique(labels)}; each must be 0 or 1")
+    indices_below(name, 2, "of two classes", labels=labels)
     within(name, 0, gamma=gamma)
     if alpha is not None:
         within(name, 0, 1, alpha=alpha)

@@ -2,11 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 
 from handgrad.manual.numerics import wide, widen
 from handgrad.manual.op import op
-from handgrad.manual.shapes import number
+from handgrad.manual.shapes import known, number
 
 __all__ = ["dropout"]
 
@@ -25,7 +24,7 @@ def dropout(x, *, key, rate=0.5, scaled=True):
     """
     _check_key(key)
     number("dropout", rate=rate)
-    if not isinstance(rate, Tracer) and not 0 <= rate < 1:
+    if (share := known(rate)) is not None and not 0 <= share < 1:
         raise ValueError(f"dropout: rate is {rate}; the share that is dropped must be in [0, 1)")
     return _masked(x, key, rate, scaled), None
 

@@ -7,7 +7,7 @@ from jax.core import Tracer
 
 from handgrad.manual.numerics import as_index, wide, widen
 from handgrad.manual.op import op
-from handgrad.manual.shapes import floating, number, positive
+from handgrad.manual.shapes import floating, indices_below, number, positive
 from handgrad.manual.trees import found
 
 __all__ = ["embedding", "learned_positions", "rotary", "sinusoidal_positions"]
@@ -18,11 +18,11 @@ def embedding(indices, table):
     r"""y[…, :] = table[indices[…], :].
 
     indices: integers of any shape (*batch). table: (rows, features).
-    Returns (*batch, features). An index outside [0, rows) is clamped to the nearest row.
+    Returns (*batch, features). A traced index outside [0, rows) is clamped to the nearest row.
     Backward: table̅[r] = Σ ȳ over all places whose index is r: repeated indices accumulate, in
     float32 at least. The indices have no cotangent.
-    Raises ValueError for a table of another rank or without rows, TypeError for indices that are
-    not integers.
+    Raises ValueError for a table of another rank or without rows and for an index outside [0, rows)
+    that is known when the function is traced, TypeError for indices that are not integers.
     Source: "The Math Behind Deep Learning" (ch. 14), summary (embedding layers).
     """
     if not jnp.issubdtype(indices.dtype, jnp.integer):
@@ -32,6 +32,8 @@ def embedding(indices, table):
             f"embedding: table {found(table)}; it must be (rows, features), with at least one row"
         )
     floating("embedding", table=table)
+    rows = f"with a table of shape {table.shape}"
+    indices_below("embedding", len(table), rows, indices=indices)
     indices = jnp.clip(as_index(indices), 0, len(table) - 1)
     return table[indices], (indices, table)
 

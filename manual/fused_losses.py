@@ -1,16 +1,18 @@
 """The last layer of a language model and its loss in one, so that its logits are never stored."""
 
+import functools
 import math
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
 from handgrad.manual.mesh import spread
 from handgrad.manual.numerics import as_index, exp, wide, widen
 from handgrad.manual.op import op
-from handgrad.manual.shapes import one_of, whole
+from handgrad.manual.shapes import indices_below, one_of, whole
 
-__all__ = ["linear_softmax_cross_entropy"]
+__all__ = ["check_classes", "linear_softmax_cross_entropy"]
 
 _COLUMNS = 1024  # of the logits, that their products with x and w fit into a core's cache
 
@@ -35,14 +37,29 @@ def linear_softmax_cross_entropy(
         1 − p_c = r / (r + e^{s_c−m}),   l = ln(r + e^{s_c−m}) + m − s_c,  ln(1 + r) at s_c = m
     and so the gradient and the loss of an almost certain class keep their digits.
     float16 and bfloat16 are computed in float32; of several dtypes the widest is computed in, and
-    L has that of x. A label outside [0, classes) makes the loss and
-    the gradients that it reaches NaN.
-    Raises ValueError where the shapes do not fit or the reduction is unknown, TypeError for labels
-    that are not integers; both for an ignore_index that is no number of their kind.
+    L has that of x. A traced label outside [0, classes) makes the loss and the gradients that it
+    reaches NaN.
+    Raises ValueError where the shapes do not fit, the reduction is unknown or a label outside
+    [0, classes) is known when the function is traced, TypeError for labels that are not integers;
+    both for an ignore_index that is no number of their kind.
     Source: Hsu et al., "Liger kernel: efficient Triton kernels for LLM training" (2024), section
     3.2; Wijmans et al., "Cut your losses in large-vocabulary language models" (2024).
     """
     _check(x, w, b, labels, reduction, block, ignore_index)
+    ignored = None if ignore_index is None else int(ignore_index)
+    return _by_blocks(x, w, b, labels, reduction, int(block), ignored)
+
+
+@linear_softmax_cross_entropy.backward
+def _(residuals, dy):
+    dx, dw, db, share = residuals
+    dy = share * widen(dy)
+    return dy * dx, dy * dw, None if db is None else dy * db, None
+
+
+@functools.partial(jax.jit, static_argnames=("reduction", "block", "ignore_index"), inline=True)
+def _by_blocks(x, w, b, labels, reduction, block, ignore_index):
+    """The loss and the residuals, compiled once: a scan outside of `jit` is at every call."""
     size, classes = labels.size, w.shape[1]
     rows = _blocks(x.reshape(size, x.shape[-1]), block)
     dtype = jnp.result_type(*(wide(a.dtype) for a in (x, w, b) if a is not None))
@@ -98,13 +115,6 @@ def linear_softmax_cross_entropy(
     return loss.astype(x.dtype), (dx, dw, None if b is None else db, share)
 
 
-@linear_softmax_cross_entropy.backward
-def _(residuals, dy):
-    dx, dw, db, share = residuals
-    dy = share * widen(dy)
-    return dy * dx, dy * dw, None if db is None else dy * db, None
-
-
 def _columns(of, start, width):
     return lax.dynamic_slice_in_dim(of, start, width, -1)
 
@@ -152,16 +162,20 @@ def _check(x, w, b, labels, reduction, block, ignore_index):
         )
     one_of(name, ("mean", "sum"), reduction=reduction)
     whole(name, block=block)
-    check_ignored(name, ignore_index, labels)
+    check_classes(name, w.shape[1], f"with w of shape {w.shape}", ignore_index, labels=labels)
 
 
-def check_ignored(name, ignore_index, labels):
-    """A label that is ignored is a number that labels can hold."""
-    if ignore_index is None:
-        return
-    ignored, held = whole(name, least=-math.inf, ignore_index=ignore_index), jnp.iinfo(labels.dtype)
-    if not held.min <= ignored <= held.max:
-        raise ValueError(
-            f"{name}: ignore_index is {ignored}, and labels are {labels.dtype}; it must be one of "
-            f"their numbers, {held.min} to {held.max}"
-        )
+def check_classes(name, classes, of, ignore_index, **labels):
+    """Labels that are known are classes, or ignored: that is a number that they can hold."""
+    ((argument, given),) = labels.items()
+    if ignore_index is not None:
+        ignored = whole(name, least=-math.inf, ignore_index=ignore_index)
+        held = jnp.iinfo(given.dtype)
+        if not held.min <= ignored <= held.max:
+            raise ValueError(
+                f"{name}: ignore_index is {ignored}, and {argument} are {given.dtype}; it must be "
+                f"one of their numbers, {held.min} to {held.max}"
+            )
+        of += f" and ignore_index {ignored}"
+    hint = "" if ignore_index is not None else "; rows of the ignore_index, None here, are left out"
+    indices_below(name, classes, of, hint, ignored=ignore_index, **labels)

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 
 from handgrad.manual.embedding import embedding
-from handgrad.manual.fused_losses import check_ignored, linear_softmax_cross_entropy
+from handgrad.manual.fused_losses import check_classes, linear_softmax_cross_entropy
 from handgrad.manual.op import op
 from handgrad.manual.sequences import stacked
-from handgrad.manual.shapes import inside
+from handgrad.manual.shapes import indices_below, inside
 from handgrad.manual.trees import fit, found, listed, matrix, parts
 
 __all__ = ["check_tokens", "recurrent_lm_loss"]
@@ -21,15 +21,15 @@ def recurrent_lm_loss(params, states, tokens, targets, *, cell="lstm", ignore_in
     takes them, and w (hidden, characters) and b (characters,), or None, of the last layer.
     states: what each layer starts from, a list as `stacked` takes it. tokens, targets:
     (batch, time), integers in [0, characters); targets are usually the tokens one place later.
-    Outside, a token is clamped as in `embedding`, and a target makes J NaN.
+    Outside, a traced token is clamped as in `embedding`, and a traced target makes J NaN.
     cell: "lstm", "tanh" or another of `recurrence`. ignore_index: as `linear_softmax_cross_entropy`
     has it, a target, such as −100, whose places do not count in the mean. Returns a scalar.
     `recurrent_lm_loss.value_and_gradient(params, states, tokens, targets)` gives the loss and all
     gradients, by hand, in one call.
     Backward: that of the loss with the last layer, of the recurrent layers, last to first and back
     through time, and of the table, into which the cotangents of a character's places are added up.
-    Raises ValueError for a missing part and for shapes that do not fit, TypeError for tokens that
-    are not integers.
+    Raises ValueError for a missing part, for shapes that do not fit and for tokens and targets
+    outside that are known when the function is traced, TypeError for those that are not integers.
     Source: Mikolov et al., "Recurrent neural network based language model" (2010); Karpathy,
     "The unreasonable effectiveness of recurrent neural networks" (2015).
     """
@@ -73,5 +73,6 @@ def check_tokens(
             f"{name}: tokens have shape {jnp.shape(tokens)} and targets {jnp.shape(targets)}; both "
             "must be (batch, time) with at least one step of time"
         )
-    matrix(name, "table", table)
-    check_ignored(name, ignore_index, targets)
+    characters, of = matrix(name, "table", table)[0], f"with a table of shape {table.shape}"
+    indices_below(name, characters, of, tokens=tokens)
+    check_classes(name, characters, of, ignore_index, targets=targets)

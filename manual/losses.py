@@ -5,10 +5,12 @@ cross entropy is one number an output. Add them up for the total J = Σₙ l⁽�
 outside: a mask, weights and either convention then need no option here. Only
 `total_squared_error` and `mse` return a scalar, since it is what their names say.
 
-A label that is no class has the loss NaN, to be left out by `where` (0 times NaN is NaN); a row
-whose loss is left out, or weighted by 0, has the gradient 0. So PyTorch's ignore_index=-100 is
+A row whose loss is left out, or weighted by 0, has the gradient 0. So PyTorch's ignore_index=-100
+is, with any class for the rows left out (one that is none is an error where it is known, and has
+the loss NaN where it is traced),
 
-    softmax_cross_entropy_with_integer_labels(logits, labels).mean(where=labels != -100)
+    kept = labels != -100
+    softmax_cross_entropy_with_integer_labels(logits, jnp.where(kept, labels, 0)).mean(where=kept)
 """
 
 import jax.numpy as jnp
@@ -26,7 +28,7 @@ from handgrad.manual.numerics import (
     widen,
 )
 from handgrad.manual.op import op
-from handgrad.manual.shapes import same_shapes, some_classes, within
+from handgrad.manual.shapes import indices_below, same_shapes, some_classes, within
 
 __all__ = [
     "binary_cross_entropy",
@@ -252,17 +254,19 @@ def _(residuals, dy):
     logits, labels, normaliser = residuals
     log_p = log_probabilities(logits, normaliser)
     c, dy = widen(labels), widen(dy)[..., None]
-    total = c.sum(-1, keepdims=True)
-
-    def with_a_certain_class():
-        p = probabilities(logits, normaliser)
-        return dy * (p * (total - c) + c * expm1(log_p))
-
-    def without():
-        return dy * (probabilities(logits, normaliser) * total - c)
-
-    dlogits = lax.cond((normaliser[1] < 0.5).any(), with_a_certain_class, without)
+    certain, total = (normaliser[1] < 0.5).any(), c.sum(-1, keepdims=True)
+    given = logits, normaliser, log_p, c, dy, total
+    dlogits = lax.cond(certain, _with_a_certain_class, _without, *given)
     return dlogits.astype(logits.dtype), (-dy * quiet(dy, log_p)).astype(labels.dtype)
+
+
+def _with_a_certain_class(logits, normaliser, log_p, c, dy, total):
+    p = probabilities(logits, normaliser)
+    return dy * (p * (total - c) + c * expm1(log_p))
+
+
+def _without(logits, normaliser, _log_p, c, dy, total):
+    return dy * (probabilities(logits, normaliser) * total - c)
 
 
 @op
@@ -272,9 +276,10 @@ def softmax_cross_entropy_with_integer_labels(logits, labels):
     logits: (*batch, classes). labels: (*batch,), integers in [0, classes). Returns (*batch,).
     Backward: s̄ᵢ = L̄ (pᵢ − δ_ic), with p_c − 1 as in `softmax_cross_entropy`. Integers have no
     cotangent.
-    A label outside [0, classes) gives NaN, in the loss and in the gradient of its row; the
+    A traced label outside [0, classes) gives NaN, in the loss and in the gradient of its row; the
     gradient of a row whose loss is not used, L̄ = 0, is 0 whatever its label.
-    Raises ValueError where the shapes do not fit, TypeError for labels that are not integers.
+    Raises ValueError where the shapes do not fit and for such a label that is known when the
+    function is traced, TypeError for labels that are not integers.
     Source: "Fundamentals of deep learning" (ch. 3), eq. 3.9 and 3.15–3.18.
     """
     check_labels("softmax_cross_entropy_with_integer_labels", labels, logits=logits)
@@ -325,6 +330,9 @@ def check_labels(name, labels, **of_classes):
             "(*batch, classes) and (*batch,)"
         )
     some_classes(name, **of_classes)
+    classes, of = array.shape[-1], f"with {argument} of shape {array.shape}"
+    hint = "; give a row that is to be left out any class, and its loss no weight"
+    indices_below(name, classes, of, hint, labels=labels)
 
 
 def _weights(pos_weight, x):

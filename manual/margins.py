@@ -89,9 +89,10 @@ def multiclass_hinge(scores, labels, *, margin=1.0):
     what it lacks; cut to the dearest of them it is the loss of Crammer and Singer.
     Backward: s̄ⱼ = L̄ where sⱼ − s_c + m > 0, else 0, at the kink too;  s̄_c = −Σ_{j≠c} s̄ⱼ.
     Integers have no cotangent.
-    A label outside [0, classes) gives NaN, in the loss and in the gradient of its row; the
+    A traced label outside [0, classes) gives NaN, in the loss and in the gradient of its row; the
     gradient of a row whose loss is not used, L̄ = 0, is 0 whatever its label.
-    Raises ValueError where the shapes do not fit, TypeError for labels that are not integers.
+    Raises ValueError where the shapes do not fit and for such a label that is known when the
+    function is traced, TypeError for labels that are not integers.
     Source: Weston, Watkins (1999), "Support vector machines for multi-class pattern recognition".
     """
     check_labels("multiclass_hinge", labels, scores=scores)

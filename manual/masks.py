@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.core import Tracer
+
+from handgrad.manual.shapes import indices_below
 
 __all__ = ["added", "allowed", "check_lengths"]
 
@@ -65,13 +66,7 @@ def check_lengths(name: str, lengths: Any, batch: tuple[int, ...], time: int) ->
             f"{name}: lengths have shape {array.shape}; they must be {batch}, one for each "
             "sequence of the batch"
         )
-    if not isinstance(array, Tracer):
-        for length in np.asarray(array).ravel():
-            if not 0 <= length <= time:
-                raise ValueError(
-                    f"{name}: lengths has {length}, and must be from 0 to {time}, the length of "
-                    "the padded sequences"
-                )
+    indices_below(name, time + 1, f"with padded sequences of length {time}", lengths=array)
     return jnp.asarray(array, jnp.int32)
 
 

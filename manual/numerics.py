@@ -4,6 +4,7 @@ float32 inside, eˣ and eˣ − 1, Σ eˣ in two parts, √Σ x², the gradient 
 of σ and tanh out of their arguments.
 """
 
+import functools
 import math
 from typing import TypeAlias
 
@@ -78,20 +79,30 @@ def normalise(x: jax.Array, axis: int = -1) -> Normaliser:
     x = widen(x)
     peak = x.max(axis, keepdims=True)
     total = jnp.exp(x - peak).sum(axis, keepdims=True)
-
-    def others():
-        e = jnp.exp(x - peak)  # in [0, 1]
-        return (e - jnp.floor(e)).sum(axis, keepdims=True)  # what is 1, at m or tied, is left out
-
     near = total < 1.5  # so nothing is tied
-    return peak, jnp.where(near, lax.cond(near.any(), others, lambda: total), total - 1)
+    rest = lax.cond(near.any(), _others(axis), _as_it_is, x, peak, total)
+    return peak, jnp.where(near, rest, total - 1)
+
+
+@functools.cache  # one function an axis: a branch that is new is compiled anew, outside of `jit`
+def _others(axis):
+    def others(x, peak, _total):
+        e = jnp.exp(x - peak)  # 1 at m, to a rounding where x is a product: it is not rounded here
+        return (e * jnp.floor(1.75 - e)).sum(axis, keepdims=True)  # 0 at m: no other is above ½
+
+    return others
+
+
+def _as_it_is(_x, _peak, total):
+    return total
 
 
 def log_probabilities(x: jax.Array, normaliser: Normaliser) -> jax.Array:
     """ln p = (x − xₘ) − ln(1 + r), p = softmax x."""
     peak, rest = normaliser
-    peak = lax.optimization_barrier(peak)  # or XLA writes down the x − xₘ of the sum for this
-    return widen(x) - peak - jnp.log1p(rest)
+    x, peak = widen(x), lax.optimization_barrier(peak)  # or XLA writes down the sum's x − xₘ
+    x = jnp.where(x <= jnp.inf, x, jnp.nan)  # itself; a product is rounded before x − xₘ by it
+    return x - peak - jnp.log1p(rest)
 
 
 def probabilities(x: jax.Array, normaliser: Normaliser) -> jax.Array:
@@ -179,11 +190,21 @@ def length_in_units(x: jax.Array, axis: int | tuple[int, ...] = -1) -> tuple[jax
     vector that 1 / ‖x‖, if not ‖x‖, is outside of the range of the dtype.
     """
     x = widen(x)
-    large = _large(x.dtype)
     squares = jnp.square(x).sum(axis, keepdims=True)
     fit = (squares > 1e-24) & (squares < 1e36)  # 1e-38 on, the least square, is lost beside 1e-24
+    plain = jnp.sqrt(jnp.where(fit, squares, 1)), jnp.ones_like(squares)
+    careful = lax.cond(fit.all(), _plain, _scaled(axis), x, plain)
+    return jax.tree.map(lambda a, b: jnp.where(fit, a, b), plain, careful)
 
-    def scaled():
+
+def _plain(_x, plain):
+    return plain
+
+
+@functools.cache
+def _scaled(axis):
+    def scaled(x, _plain):
+        large = _large(x.dtype)
         power = _power_of_two_below(jnp.abs(x).max(axis, keepdims=True, initial=0))
         unit = jnp.where(power < large, jnp.ones_like(power), large)
         scale = jnp.minimum(power, large)  # its reciprocal is not subnormal
@@ -191,9 +212,7 @@ def length_in_units(x: jax.Array, axis: int | tuple[int, ...] = -1) -> tuple[jax
         root = jnp.where(squares == 0, 0, jnp.sqrt(jnp.where(squares == 0, 1, squares)))
         return scale / unit * root, unit
 
-    plain = jnp.sqrt(jnp.where(fit, squares, 1)), jnp.ones_like(squares)
-    careful = lax.cond(fit.all(), lambda: plain, scaled)
-    return jax.tree.map(lambda a, b: jnp.where(fit, a, b), plain, careful)
+    return scaled
 
 
 def over(x: jax.Array, size: jax.Array, unit: jax.Array | None = None) -> jax.Array:

@@ -53,7 +53,7 @@ class Op(Generic[P]):
         self._keywords = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
         self._backward: Callable[..., tuple] | None = None
         self._wants: frozenset[str] = frozenset()
-        self._call = jax.custom_vjp(self._primal, nondiff_argnums=(0,))
+        self._call = jax.custom_vjp(self._primal, nondiff_argnums=(0, 1))
         self._call.defvjp(self._fwd, self._bwd)
 
     def backward(self, function: Callable[..., tuple]) -> Callable[..., tuple]:
@@ -101,7 +101,7 @@ class Op(Generic[P]):
         """
         bound = self._bind(args, config)
         options = self._options(bound.kwargs)
-        primals = jax.tree.map(jnp.asarray, bound.args)
+        primals = jax.tree.map(lambda a: a if _is_known(a) else jnp.asarray(a), bound.args)
         y, residuals = self._run(primals, options)
         if jnp.shape(y) != ():
             raise ValueError(
@@ -123,7 +123,8 @@ class Op(Generic[P]):
                 )
         options = self._options(options)
         static = tuple((name, v) for name, v in options.items() if name not in traced)
-        return self._call(static, traced, *bound.args)
+        known, others = _Known.apart(traced, bound.args)
+        return self._call(static, known, *others)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
@@ -150,17 +151,20 @@ class Op(Generic[P]):
                     )
         return bound
 
-    def _primal(self, static: tuple, traced: dict, *args: Any) -> Any:
+    def _primal(self, static: tuple, known: "_Known", *others: Any) -> Any:
+        traced, args = known.together(others)
         return self._run(args, dict(static) | traced)[0]
 
-    def _fwd(self, static: tuple, traced: dict, *args: Any) -> tuple:
+    def _fwd(self, static: tuple, known: "_Known", *others: Any) -> tuple:
+        traced, args = known.together(others)
         y, residuals = self._run(args, dict(static) | traced)
-        return y, (residuals, traced, _Shapes.of(args))
+        return y, (residuals, known.of_options(others), _Shapes.of(args))
 
-    def _bwd(self, static: tuple, saved: tuple, dy: Any) -> tuple:
-        residuals, traced, shapes = saved
+    def _bwd(self, static: tuple, known: "_Known", saved: tuple, dy: Any) -> tuple:
+        residuals, others, shapes = saved
+        traced = known.options(others)
         cotangents = self.pullback(residuals, dy, **dict(static), **traced)
-        return (None, *shapes.fit(self, cotangents))
+        return known.without(shapes.fit(self, cotangents))
 
     def _options(self, given: dict[str, Any]) -> dict[str, Any]:
         """What has a number as its default is a number, what has a truth value is one."""
@@ -297,6 +301,11 @@ def _refuse(operation: str, option: str, *_: Any) -> Any:
 _undifferentiated.defvjp(_refuse, _refuse)
 
 
+def _is_known(x: Any) -> bool:
+    """Whole numbers that are there now: they have no derivative, and their range can be told."""
+    return isinstance(x, np.ndarray | jax.Array) and not isinstance(x, Tracer) and _is_integer(x)
+
+
 def _is_traced_float(x: Any) -> bool:
     return isinstance(x, Tracer) and jnp.issubdtype(x.dtype, jnp.floating)
 
@@ -343,6 +352,49 @@ def _of_a_tree(error: Exception) -> bool:
     return isinstance(error, jax.errors.TracerArrayConversionError) or any(
         each in str(error) for each in told
     )
+
+
+class _Known:
+    """What of the options and arguments is known: as an argument of custom_vjp it were traced."""
+
+    def __init__(self, leaves: dict[int, Any], options: Any, args: Any):
+        self.leaves, self._options, self._args = leaves, options, args
+
+    @classmethod
+    def apart(cls, options: dict, args: tuple) -> tuple["_Known", list]:
+        """The options that are known, and the integers among the arguments; and all others."""
+        given, of_options = jax.tree.flatten(options)
+        numbers, of_args = jax.tree.flatten(args)
+        known = {k: o for k, o in enumerate(given) if not isinstance(o, Tracer)}
+        known |= {k: n for k, n in enumerate(numbers, len(given)) if _is_known(n)}
+        others = [x for k, x in enumerate(given + numbers) if k not in known]
+        return cls(known, of_options, of_args), others
+
+    def together(self, others: Iterable) -> tuple[dict, tuple]:
+        """All options and arguments, by what is not known of them."""
+        number = self._options.num_leaves
+        leaves = self._filled(number + self._args.num_leaves, others)
+        return self._options.unflatten(leaves[:number]), self._args.unflatten(leaves[number:])
+
+    def options(self, others: Iterable) -> dict:
+        """All options, by those of the others that are options: the backward keeps no more."""
+        return self._options.unflatten(self._filled(self._options.num_leaves, others))
+
+    def of_options(self, others: Iterable) -> list:
+        number = self._options.num_leaves
+        return [*others][: number - sum(k < number for k in self.leaves)]
+
+    def _filled(self, number: int, others: Iterable) -> list:
+        rest = iter(others)
+        return [self.leaves[k] if k in self.leaves else next(rest) for k in range(number)]
+
+    def without(self, cotangents: tuple) -> tuple:
+        """The cotangents of all others, None for those of options, which have none."""
+        leaves = [None] * self._options.num_leaves
+        for arg, cotangent in zip(self._args.children(), cotangents, strict=True):
+            none = cotangent is None
+            leaves += [None] * arg.num_leaves if none else arg.flatten_up_to(cotangent)
+        return tuple(leaf for k, leaf in enumerate(leaves) if k not in self.leaves)
 
 
 class _Shapes:

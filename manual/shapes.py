@@ -16,7 +16,9 @@ from handgrad.manual import trees
 __all__ = [
     "as_float",
     "floating",
+    "indices_below",
     "inside",
+    "known",
     "number",
     "one_of",
     "per_feature",
@@ -56,6 +58,29 @@ def one_of(name: str, known: Iterable[str], **option: Any) -> None:
     ((called, value),) = option.items()
     if not isinstance(value, str) or value not in known:
         raise ValueError(f"{name}: {called} is {value!r}; it must be one of: {', '.join(known)}")
+
+
+def known(array: Any) -> np.ndarray | None:
+    """The numbers of an array that can be read now: it is not traced, nor on other machines."""
+    if isinstance(array, Tracer) or not getattr(array, "is_fully_addressable", True):
+        return None
+    return np.asarray(array)
+
+
+def indices_below(
+    name: str, bound: int, of: str, hint: str = "", *, ignored: int | None = None, **array: Any
+) -> None:
+    """The integers of the one array, where they are known, lie in [0, bound), or are `ignored`."""
+    ((argument, given),) = array.items()
+    if (numbers := known(given)) is None:
+        return
+    beyond = (numbers < 0) | (numbers >= bound)
+    beyond &= True if ignored is None else numbers != ignored
+    if beyond.any():
+        where = tuple(map(int, np.argwhere(beyond)[0]))
+        entry = f"{argument}{list(where)}" if where else argument
+        needed = f"{of} it must be in [0, {bound}){hint}"
+        raise ValueError(f"{name}: {entry} is {numbers[where]}; {needed}")
 
 
 def _listing(shapes: Iterable[tuple[str, tuple]]) -> str:
@@ -129,7 +154,7 @@ def positive(name: str, **options: Any) -> None:
     """All options are positive numbers (where they are known: a traced one is believed)."""
     number(name, **options)
     for option, value in options.items():
-        if not isinstance(value, Tracer) and not value > 0:
+        if (n := known(value)) is not None and not n > 0:
             raise ValueError(f"{name}: {option} is {value}; it must be a positive number")
 
 
@@ -138,7 +163,7 @@ def within(name: str, least: float, most: float = math.inf, **options: Any) -> N
     number(name, **options)
     needed = f"{least} or more" if most == math.inf else f"in [{least}, {most}]"
     for option, value in options.items():
-        if not isinstance(value, Tracer) and not least <= value <= most:
+        if (n := known(value)) is not None and not least <= n <= most:
             raise ValueError(f"{name}: {option} is {value}; it must be {needed}")
 
 

@@ -3,7 +3,11 @@
 The reverse scan makes only the deltas; x̄ and the weight gradients are products of many deltas. They
 are made for a block of steps at a time: the deltas of one block are all that ever exists of them,
 and are still in the cache when they are multiplied.
+
+Both are compiled once for their shapes: a scan outside of `jit` would be, at every call.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -55,6 +59,7 @@ def carried(*arrays):
     return jax.tree.map(lambda a: a.astype(dtype), arrays)
 
 
+@functools.partial(jax.jit, static_argnames=("cell", "reverse"), inline=True)
 def forward(cell: Cell, x, state, weights, alive=None, cuts=None, reverse=False):
     """(all states after each step, the last one, residuals).
 
@@ -82,6 +87,7 @@ def forward(cell: Cell, x, state, weights, alive=None, cuts=None, reverse=False)
     return states, tuple(s.T for s in end), (x, state, weights, states, kept)
 
 
+@functools.partial(jax.jit, static_argnames=("cell", "reverse"), inline=True)
 def backward(cell: Cell, residuals, dstates, dend, alive=None, cuts=None, reverse=False):
     """The cotangents of x, the first state and the weights.
 

@@ -116,16 +116,16 @@ def gpt_loss(params, tokens, targets, *, heads, ignore_index=None):
     params: a dictionary of table (tokens, model), positions (longest time, model), blocks, a list
     of what `gpt_block` takes, and norm, (γ, β) of the last layer_norm. The table is used twice: for
     the tokens that come in, and, transposed, for the logits of those that come out.
-    tokens, targets: (batch, time), integers below the number of tokens; outside, a token is clamped
-    as in `embedding`, and a target makes J NaN. heads: of every block. ignore_index: as
-    `linear_softmax_cross_entropy` has it, a target, such as −100, whose places do not count in the
-    mean. Returns a scalar.
+    tokens, targets: (batch, time), integers below the number of tokens; outside, a traced token is
+    clamped as in `embedding`, and a traced target makes J NaN. heads: of every block.
+    ignore_index: as `linear_softmax_cross_entropy` has it, a target, such as −100, whose places do
+    not count in the mean. Returns a scalar.
     `gpt_loss.value_and_gradient(params, tokens, targets, heads=...)` gives the loss and all
     gradients, by hand, in one call.
     Backward: through the loss, the norm and the blocks, last to first; the table has the cotangent
     of both its uses, added up, and the positions the sum over the batch.
-    Raises ValueError for a missing part and for shapes that do not fit, TypeError for tokens that
-    are not integers.
+    Raises ValueError for a missing part, for shapes that do not fit and for tokens and targets
+    outside that are known when the function is traced, TypeError for those that are not integers.
     Source: Radford et al. (2019, GPT-2); Press and Wolf, "Using the output embedding to improve
     language models" (2017), for the tied weights.
     """
@@ -172,15 +172,15 @@ def llama_loss(params, tokens, targets, *, heads, ignore_index=None):
 
     params: a dictionary of table (tokens, model), blocks, a list of what `llama_block` takes, norm,
     the γ of the last rms_norm, and head, (model, tokens), for the logits.
-    tokens, targets: (batch, time), integers below the number of tokens; outside, a token is clamped
-    as in `embedding`, and a target makes J NaN. heads: of every block. ignore_index: as
-    `linear_softmax_cross_entropy` has it, a target, such as −100, whose places do not count in the
-    mean. Returns a scalar.
+    tokens, targets: (batch, time), integers below the number of tokens; outside, a traced token is
+    clamped as in `embedding`, and a traced target makes J NaN. heads: of every block.
+    ignore_index: as `linear_softmax_cross_entropy` has it, a target, such as −100, whose places do
+    not count in the mean. Returns a scalar.
     `llama_loss.value_and_gradient(params, tokens, targets, heads=...)` gives the loss and all
     gradients, by hand, in one call.
     Backward: through the loss with the head, the norm, the blocks, last to first, and the table.
-    Raises ValueError for a missing part and for shapes that do not fit, TypeError for tokens that
-    are not integers.
+    Raises ValueError for a missing part, for shapes that do not fit and for tokens and targets
+    outside that are known when the function is traced, TypeError for those that are not integers.
     Source: Touvron et al., "Llama" and "Llama 2" (2023).
     """
     table, blocks, norm, head = parts("llama_loss: params", params, *LLAMA_MODEL)

@@ -48,6 +48,16 @@ def _strict():
         yield
 
 
+@pytest.fixture
+def anew():
+    """What a test changes in a module is in what it compiles, and in nothing that others do."""
+    import jax
+
+    jax.clear_caches()
+    yield jax.clear_caches
+    jax.clear_caches()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _interruptible():
     """A shell ignores Ctrl-C for what it runs in the background, and children inherit that."""

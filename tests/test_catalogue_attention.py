@@ -457,7 +457,7 @@ SELF = {"x": X((2, 4, 5)), "context": X((2, 4, 5)), "wq": X((5, 6)), "wk": X((5,
         (
             lambda: manual.attention(*[X((2, 3, 2))] * 3, lengths=(3, 4)),
             ValueError,
-            "lengths has 4, and must be from 0 to 3",
+            r"lengths\[1\] is 4; with padded sequences of length 3 it must be in \[0, 4\)",
         ),
         (
             lambda: manual.attention(*[X((2, 3, 2))] * 3, lengths=(3.0, 1.0)),

@@ -310,8 +310,12 @@ def test_a_label_that_32_bits_cannot_hold_is_no_class(label, dtype):
     with jax.enable_x64(True):
         x, w, labels = jnp.ones((2, 3)), jnp.ones((3, 4)), jnp.array([1, label], dtype)
         fused = functools.partial(manual.linear_softmax_cross_entropy, x, w, None)
-        assert jnp.isnan(fused(labels))
-        assert jnp.isnan(manual.softmax_cross_entropy_with_integer_labels(x @ w, labels)[1])
+        plain = functools.partial(manual.softmax_cross_entropy_with_integer_labels, x @ w)
+        assert jnp.isnan(jax.jit(fused)(labels))
+        assert jnp.isnan(jax.jit(plain)(labels)[1])
+        for known in (fused, plain):
+            with pytest.raises(ValueError, match=rf"labels\[1\] is {label}; with .* in \[0, 4\)"):
+                known(labels)
         np.testing.assert_allclose(fused(labels, ignore_index=label), np.log(4), rtol=1e-15)
 
 

@@ -237,7 +237,10 @@ def test_targets_that_are_ignored_are_not_in_the_mean(name):
         assert jnp.isnan(value)
         assert not any(leaf.any() for leaf in jax.tree.leaves(gradient))
         # without the option they are no tokens
-        assert jnp.isnan(getattr(manual, name)(*params, tokens, some, **config))
+        without = functools.partial(getattr(manual, name), **config)
+        assert jnp.isnan(jax.jit(without)(*params, tokens, some))
+        with pytest.raises(ValueError, match=r"targets\[1, 0\] is -100; with a table .*ignore_ind"):
+            without(*params, tokens, some)
 
 
 def close(a, b):

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from handgrad import manual
+from handgrad import manual, reference
+from handgrad.compare.cases import load
 from handgrad.manual import Op, op
 
 DTYPES = (jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64)
@@ -557,3 +558,85 @@ def test_the_cotangent_of_a_scalar_may_be_a_number(name, dtype):
     of_number, of_array = op.pullback(kept, 2), op.pullback(kept, jnp.asarray(2, y.dtype))
     for a, b in zip(of_number, of_array, strict=True):
         assert jnp.array_equal(a.astype(dtype), b)
+
+
+def first_case(name):
+    """Its arguments, in float32 but for the integers, and its options."""
+    case = next(case for case in load() if case.function == name)
+    floats = {"f": jnp.float32}
+    return jax.tree.map(
+        lambda a: jnp.asarray(a, floats.get(np.asarray(a).dtype.kind)), case.draw()
+    ), case.config
+
+
+@pytest.mark.parametrize("name", sorted({case.function for case in load()}))
+def test_a_call_outside_of_jit_is_compiled_once(name):
+    """A scan or a cond whose function is a new one is compiled at every call, and kept."""
+    f, (args, config), found = getattr(manual, name), first_case(name), []
+
+    def run():
+        y, kept = f.forward(*args, **config)
+        return f(*args, **config), f.pullback(kept, y, **config)
+
+    def listen(event, _seconds, **_of):
+        if "backend_compile" in event:
+            found.append(event)
+
+    run()
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        run()
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert not found
+
+
+LABELS = jnp.arange(64) % 7
+OF_PRODUCTS = {
+    "log_softmax": (),
+    "log_sum_exp": (),
+    "softmax": (),
+    "softmax_cross_entropy": (jax.nn.one_hot(LABELS, 7),),
+    "softmax_cross_entropy_with_integer_labels": (LABELS,),
+    "label_smoothing_cross_entropy": (LABELS,),
+    "kl_divergence_with_logits": (jnp.zeros((64, 7)),),
+    "multiclass_hinge": (LABELS,),
+    "l2_normalize": (),
+}
+
+
+@pytest.mark.parametrize("way", ["jit", "vmap"])
+@pytest.mark.parametrize("name", OF_PRODUCTS)
+def test_an_argument_that_is_a_product_made_beside_it(name, way):
+    """A compiler makes x − xₘ of x = c z without rounding x: e^{x−xₘ} at m is then not quite 1."""
+    z = jnp.asarray(np.random.default_rng(0).normal(size=(64, 7)) * 3, jnp.float32)
+    dy = jnp.asarray(np.random.default_rng(1).normal(size=(64, 7)), jnp.float32)
+
+    def of_row(f, z, dy, *others, scale=1.0):
+        y, vjp = jax.vjp(lambda x: f(x, *others), scale * z)
+        return y, vjp(dy if y.ndim == dy.ndim else dy[..., 0])[0]
+
+    scale = np.float32(1 / 0.3)
+    ours = functools.partial(of_row, getattr(manual, name), scale=scale)
+    found = jax.jit(jax.vmap(ours) if way == "vmap" else ours)(z, dy, *OF_PRODUCTS[name])
+    with jax.enable_x64(True):
+        x, dy, *others = (
+            np.asarray(a, float if a.dtype == jnp.float32 else "int32")
+            for a in (scale * z, dy, *OF_PRODUCTS[name])
+        )
+        expected = of_row(getattr(reference, name), jnp.asarray(x), jnp.asarray(dy), *others)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("way", [lambda f: f, jax.vmap], ids=["jit", "vmap"])
+def test_a_small_loss_of_a_product_made_beside_it_keeps_its_digits(way):
+    z = jnp.asarray(np.random.default_rng(0).normal(size=(64, 7)) * 3, jnp.float32)
+    scale, labels = np.float32(1 / 0.3), z.argmax(-1)
+    loss = manual.softmax_cross_entropy_with_integer_labels
+    found = jax.jit(way(lambda z, c: loss(scale * z, c)))(z, labels)
+    with jax.enable_x64(True):
+        x = jnp.asarray(np.asarray(scale * z), float)
+        others = jnp.where(jax.nn.one_hot(labels, 7), -jnp.inf, x)
+        expected = jnp.log1p(jnp.exp(others - x.max(-1, keepdims=True)).sum(-1))
+    np.testing.assert_allclose(found, expected, rtol=2e-5)
