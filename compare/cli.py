@@ -9,12 +9,13 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from handgrad.compare.mistake import Mistake
+from handgrad.compare.mistake import Mistake, nearest
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from handgrad.compare.coverage import Coverage
+    from handgrad.compare.report import Report
     from handgrad.compare.suite import Item, Verdict
     from handgrad.compare.workers import Pool
 
@@ -26,12 +27,19 @@ TIMEOUT = 60.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    if options.command is None:
-        parser.print_help()
-        return RIGHT
+    parser, names = _parser()
+    words = sys.argv[1:] if arguments is None else arguments
     try:
+        name = next((word for word in words if not word.startswith("-")), None)
+        if name is not None and name not in names:
+            raise Mistake(
+                f"there is no command {name!r}{nearest(name, names)}; handgrad --help shows them "
+                "all"
+            )
+        options = parser.parse_args(words)
+        if options.command is None:
+            parser.print_help()
+            return RIGHT
         return options.command(options)
     except (Mistake, OSError) as mistake:  # OSError: a file that cannot be read or written
         print(f"handgrad: {mistake}", file=sys.stderr)
@@ -44,16 +52,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 # --- what can be typed ---------------------------------------------------------------------------
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+class _Parser(argparse.ArgumentParser):
+    """One that answers for its own words: argparse leaves a command's unknown ones to the whole."""
+
+    def parse_known_args(self, *args: Any, **named: Any) -> Any:
+        options, unknown = super().parse_known_args(*args, **named)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return options, unknown
+
+
+def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
+    """The parser, and the names of the commands."""
+    parser = _Parser(
         prog="handgrad",
         description="Is a gradient derived by hand right? handgrad compares it with autodiff, "
         "element by element, and says where it goes wrong.",
         epilog="handgrad COMMAND --help tells more about a command.",
     )
-    parser.add_argument("--version", action=_Version)
+    parser.add_argument("-V", "--version", action=_Version)
     parser.set_defaults(command=None)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="name")
     _add_check(commands)
     _add_list(commands)
     _add_show(commands)
@@ -61,14 +80,14 @@ def _parser() -> argparse.ArgumentParser:
     _add_figures(commands)
     _add_errata(commands)
     _add_lower(commands)
-    return parser
+    return parser, list(commands.choices)
 
 
 def _add_check(commands: Any) -> None:
     check = commands.add_parser(
         "check",
         help="verify the built-in derivations, or those in a file of yours",
-        description="Verify derivations. Without a FILE: everything built in. With one: what it "
+        description="Verify derivations. Without a FILE: everything built in. With one: what it\n"
         "declares with the decorators @backward_of, @gradient_of and @same_as.",
         epilog="examples:\n"
         "  handgrad check                              everything built in\n"
@@ -136,7 +155,8 @@ def _add_list(commands: Any) -> None:
         "list",
         help="list what can be verified",
         description="List every built-in case, or what a file of yours declares: its name, its "
-        "function and its sample inputs.",
+        "function and its sample inputs. With --sources: every claim of the source documents, the "
+        "code that runs for it, and the verdict; the derivations are verified for that.",
     )
     listing.set_defaults(command=_list, jobs=1, timeout=TIMEOUT, memory=None)
     _add_selection(listing)
@@ -153,7 +173,7 @@ def _add_show(commands: Any) -> None:
         description="Show a built-in function: its signature, its mathematics, the code by hand "
         "beside the code that autodiff differentiates, and the verdict.",
     )
-    show.add_argument("name", metavar="NAME", help="such as softmax or activations.softmax")
+    show.add_argument("function", metavar="NAME", help="such as softmax or activations.softmax")
     show.set_defaults(command=_show, jobs=2, timeout=TIMEOUT, memory=None, seed=0, scale=1.0,
                       platform=None)  # fmt: skip
 
@@ -164,11 +184,12 @@ def _add_fuzz(commands: Any) -> None:
         help="search for an input at which a derivation fails",
         description="Try other inputs than the samples: other sizes, scales, special values, ties. "
         "The first that fails is made as small as possible, and printed as Python.",
-        epilog="exit code: 0 none found, 1 found, 2 wrong usage, 130 interrupted (Ctrl-C)",
+        epilog="exit code: 0 none found, 1 one found or a case that could not be searched, 2 wrong "
+        "usage, 130 interrupted (Ctrl-C)",
     )
     fuzz.set_defaults(command=_fuzz)
     fuzz.add_argument(
-        "name", metavar="NAME",
+        "target", metavar="NAME",
         help="a built-in function or case (softmax, dense.affine[no bias]), FILE.py or "
         "FILE.py::NAME",
     )  # fmt: skip
@@ -177,7 +198,7 @@ def _add_fuzz(commands: Any) -> None:
         help="of the search; the same seed, the same inputs (default 0)",
     )  # fmt: skip
     fuzz.add_argument(
-        "--trials", type=_natural, default=500, metavar="N",
+        "--trials", type=_whole, default=500, metavar="N",
         help="inputs tried for each case (default 500)",
     )  # fmt: skip
     fuzz.add_argument(
@@ -195,7 +216,7 @@ def _add_figures(commands: Any) -> None:
         "pip install 'handgrad[examples]'.",
     )
     figures.add_argument("directory", metavar="DIR", help="where to; made if it does not exist")
-    figures.add_argument("--seed", type=_natural, default=0, metavar="N", help="(default 0)")
+    _add_seed(figures)
     figures.set_defaults(command=_figures)
 
 
@@ -206,7 +227,7 @@ def _add_errata(commands: Any) -> None:
         description="Every equation of the source documents that is wrong as printed, beside the "
         "one that holds, with the numbers that show it: all of it computed anew.",
     )
-    errata.add_argument("--seed", type=_natural, default=0, metavar="N", help="(default 0)")
+    _add_seed(errata)
     errata.set_defaults(command=_errata)
 
 
@@ -233,6 +254,13 @@ def _add_lower(commands: Any) -> None:
         help="every case, not only the first of each operation",
     )  # fmt: skip
     lower.set_defaults(command=_lower)
+
+
+def _add_seed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--seed", type=_natural, default=0, metavar="N",
+        help="of the random numbers; the same seed, the same result (default 0)",
+    )  # fmt: skip
 
 
 def _add_selection(parser: argparse.ArgumentParser) -> None:
@@ -509,7 +537,7 @@ def _trace(options: argparse.Namespace, names: set[str]) -> int:
 def _show(options: argparse.Namespace) -> int:
     from handgrad.compare import console, selection, show
 
-    items = selection.named(options.name)
+    items = selection.named(options.function)
     out = console.output()
     page = show.page(items[0])
     out.print(page.signature, style="bold")
@@ -534,7 +562,7 @@ def _fuzz(options: argparse.Namespace) -> int:
     from handgrad.compare import console, targets
     from handgrad.compare.check import examine, searched
 
-    found = targets.targets(options.name, options.seed)
+    found = targets.targets(options.target, options.seed)
     until = time.monotonic() + options.budget
     out, ok = console.output(), True
     with console.Bar(len(found) * options.trials) as bar:
@@ -548,17 +576,27 @@ def _fuzz(options: argparse.Namespace) -> int:
                     trials=options.trials, seconds=max(0.0, until - time.monotonic()),
                     progress=lambda n, name=target.id: bar.advance(name, n),
                 )  # fmt: skip
-            ok = ok and report.ok
-            mark = "✓" if report.search and report.search.trials else "!"  # no time was left
-            if report.ok:
-                out.print(f"{mark} {target.id}: {report.search}")
-            else:
-                out.print(str(report))
-                if report.search is None:  # it fails at the samples: there is nothing to search for
-                    selecting = [target.id] if "::" in target.id else ["-k", target.id]
-                    words = ["handgrad", "check", *selecting, "--seed", str(options.seed)]
-                    out.print(f"  reproduce: {shlex.join(words)}")
+            ok = _told(out, target.id, report) and ok
     return RIGHT if ok else WRONG
+
+
+def _told(out: "Console", name: str, report: "Report") -> bool:
+    """Print what came of a search; whether there was one, and it found nothing."""
+    search = report.search
+    if not report.ok:
+        out.print(str(report))
+        if search is None:  # it fails at the samples: there is nothing to search for
+            selecting = [name] if "::" in name else ["-k", name]
+            words = ["handgrad", "check", *selecting, "--seed", str(report.seed)]
+            out.print(f"  reproduce: {shlex.join(words)}")
+        return False
+    assert search is not None
+    if search.shapes:
+        out.print(f"✓ {name}: {search}")
+        return True
+    why = "none of them could be used" if search.trials else "give a longer --budget"
+    out.print(f"! {name}: {search}; {why}")
+    return False
 
 
 def _figures(options: argparse.Namespace) -> int:

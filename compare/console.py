@@ -1,5 +1,6 @@
 """How the command shows things, in a terminal or a pipe: tables, reports, code, a progress bar."""
 
+import dataclasses
 import io
 import re
 import sys
@@ -8,7 +9,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.syntax import Syntax
@@ -45,7 +47,9 @@ __all__ = [
 Results = Mapping[Item, Verdict]
 ENDLESS = 10_000  # the width of a pipe: whoever reads there wraps for himself
 EVERY = 30.0  # seconds between two lines on the progress where there is no bar
+READABLE = 24  # the width below which a column of words is no pleasure
 BESIDE = 200  # the width up to which two pieces of code stand side by side
+ACCURACY = ("accuracy: worst error, autodiff's own there", "at the platform's default precision")
 WORDS = {
     "right": "right",
     "wrong": "wrong",
@@ -153,37 +157,68 @@ class Bar:
         self._progress.update(self._task, description=text, advance=steps)
 
 
-def case_table(found: Results) -> Table:
+@dataclasses.dataclass(frozen=True)
+class Fitting:
+    """A table; where it does not fit, without its lesser columns, or as a paragraph a row."""
+
+    columns: Mapping[str, Sequence[str | Text]]
+    lesser: Sequence[str]  # numbers, of which the summary has the sums
+    folding: Sequence[str]  # what may go over several lines
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        shown = dict(self.columns)
+        for name in ("", *self.lesser):
+            shown.pop(name, None)
+            if sum(self._width(console, options, n) + 3 for n in shown) <= options.max_width:
+                table = _table()
+                for header in shown:
+                    justify = "right" if header in self.lesser else "left"
+                    table.add_column(header, justify=justify, no_wrap=header not in self.folding)
+                for cells in zip(*shown.values(), strict=True):
+                    table.add_row(*cells)
+                yield table
+                return
+        for title, *cells in zip(*shown.values(), strict=True):
+            yield Text(str(title), "bold")
+            for header, cell in zip(list(shown)[1:], cells, strict=True):
+                lines = Text.assemble(f"{header}: ", cell).wrap(console, options.max_width - 2)
+                yield from (Text.assemble("  ", line) for line in lines)
+
+    def _width(self, console: Console, options: ConsoleOptions, name: str) -> int:
+        """Of the longest cell; where cells may be folded, of the longest word, and READABLE."""
+        endless = options.update_width(ENDLESS)
+        cells = [Measurement.get(console, endless, c) for c in (name, *self.columns[name])]
+        width = max(c.maximum for c in cells)
+        if name in self.folding:
+            return max(min(width, READABLE), *(c.minimum for c in cells))
+        return width
+
+
+def case_table(found: Results) -> Fitting:
     """One row a topic; without what was not measured."""
-    of_sources = all(item.origin == SOURCES for item in found)
-    measured = any(verdict.accuracy for verdict in found.values())
-    table = _table()
-    table.add_column("topic")
-    if not of_sources:
-        table.add_column("functions", justify="right")
-    table.add_column("cases", justify="right")
-    table.add_column("derivations")
-    table.add_column("verified", justify="right")
-    if measured:
-        table.add_column("accuracy: worst error, autodiff's own there")
-    beside = any(verdict.by_default for verdict in found.values())
-    if beside:
-        table.add_column("at the platform's default precision")
+    accuracy, beside = ACCURACY
+    columns: dict[str, list[str | Text]] = {}
     for topic in dict.fromkeys(item.topic for item in found):
         mine = {item: verdict for item, verdict in found.items() if item.topic == topic}
         ok = all(verdict.ok for verdict in mine.values())
-        cells: list[str | Text] = [topic]
-        if not of_sources:
-            cells.append(str(len({item.function for item in mine})))
-        cells.append(str(len(mine)))
-        cells.append(Text(f"{'✓' if ok else '✗'} {counts(mine)}", "green" if ok else "red"))
-        cells.append(_verified(mine))
-        if measured:
-            cells.append(_worst(mine))
-        if beside:
-            cells.append(_worst_by_default(mine))
-        table.add_row(*cells)
-    return table
+        row = {
+            "topic": topic,
+            "functions": str(len({item.function for item in mine})),
+            "cases": str(len(mine)),
+            "derivations": Text(f"{'✓' if ok else '✗'} {counts(mine)}", "green" if ok else "red"),
+            "verified": _verified(mine),
+            accuracy: _worst(mine),
+            beside: _worst_by_default(mine),
+        }
+        for name, cell in row.items():
+            columns.setdefault(name, []).append(cell)
+    if all(item.origin == SOURCES for item in found):
+        columns.pop("functions", None)
+    if not any(verdict.accuracy for verdict in found.values()):
+        columns.pop(accuracy, None)
+    if not any(verdict.by_default for verdict in found.values()):
+        columns.pop(beside, None)
+    return Fitting(columns, ("functions", "cases", "verified"), ACCURACY)
 
 
 def _verified(found: Results) -> str:

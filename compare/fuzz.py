@@ -20,6 +20,7 @@ from handgrad.compare import inputs, judge, witness
 from handgrad.compare.examination import Examination
 from handgrad.compare.judge import Rows
 from handgrad.compare.laboratory import laboratory
+from handgrad.compare.patience import patience
 from handgrad.compare.problem import Kind, Problem, Trouble, is_inexact
 from handgrad.compare.report import Report
 
@@ -29,6 +30,7 @@ TRIALS = 500
 BATCH = 25  # samples of one shape
 CONFIRMED = 4  # of these, how many are examined for themselves
 STEPS = 150  # of shrinking, at most
+PATIENCE = 5.0  # seconds of a loop that may converge for numbers like the user's alone
 DIGITS = 40  # enough to say which side lost its digits
 OWN = "your inputs"  # how the judge calls the sample that was given
 
@@ -125,8 +127,9 @@ class _Search:
         try:
             problem = self._problem(samples[0])
             values = [self._problem(sample).values() for sample in samples]
-            return _Glance(problem, Report("", self.kind, self.seed)).differing(values)
-        except Trouble:
+            with patience(PATIENCE):
+                return _Glance(problem, Report("", self.kind, self.seed)).differing(values)
+        except (Trouble, TimeoutError):
             return None
 
     def _fails(self, leaves: Sequence[Any]) -> bool:
@@ -152,11 +155,13 @@ class _Search:
         """
         try:
             problem = self._problem(leaves)
-            report = _Brief(problem, Report("", self.kind, self.seed)).run()
+            with patience(PATIENCE):
+                report = _Brief(problem, Report("", self.kind, self.seed)).run()
             if not _wrong_itself(report) or not self.digits:
                 return _wrong_itself(report)
-            report = _Brief(problem, Report("", self.kind, self.seed), self.digits).run()
-        except Trouble:
+            with patience(PATIENCE):
+                report = _Brief(problem, Report("", self.kind, self.seed), self.digits).run()
+        except (Trouble, TimeoutError):
             return False
         exactness = report.exactness
         lost = exactness is not None and any(a.inaccurate for a in exactness.agreements)

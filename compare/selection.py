@@ -16,7 +16,7 @@ from handgrad.compare.mistake import Mistake, nearest
 from handgrad.compare.suite import Item
 from handgrad.compare.workers import Pool, Task
 
-__all__ = ["matching", "named", "select"]
+__all__ = ["matching", "named", "refuse_optimizer", "select"]
 
 Named = TypeVar("Named", Item, Case)
 
@@ -27,7 +27,7 @@ def select(options: argparse.Namespace, pool: Pool) -> tuple[list[Item], bool]:
     if options.files and options.sources:
         raise Mistake("a FILE and --sources exclude each other; run the command twice")
     if options.files:
-        items, unusable = _in_files(options.files, pool)
+        items, unusable = _in_files(options.name, options.files, pool)
     elif options.sources:
         items = _of_sources(pool)
     else:
@@ -41,6 +41,7 @@ def matching(pattern: str | None, items: Sequence[Named]) -> list[Named]:
         return list(items)
     found = [item for item in items if _matches(pattern, item.id)]
     if not found:
+        refuse_optimizer(pattern)
         names = [item.function for item in items] + [item.id for item in items]
         raise Mistake(
             f"no case has {pattern!r} in its name{nearest(pattern, names)}; "
@@ -55,12 +56,25 @@ def named(name: str) -> list[Item]:
     name = name.partition("[")[0].removeprefix("manual.")
     found = [item for item in items if name in (item.function, f"{item.topic}.{item.function}")]
     if not found:
+        refuse_optimizer(name)
         names = [item.function for item in items]
         names += [f"{item.topic}.{item.function}" for item in items]
         raise Mistake(
             f"there is no function {name!r}{nearest(name, names)}; handgrad list shows them all"
         )
     return [item for item in found if item.topic == found[0].topic]
+
+
+def refuse_optimizer(name: str) -> None:
+    """A Mistake if that is none of the functions but an optimiser: those are checked otherwise."""
+    from handgrad.manual import optimizers
+
+    if name.lower().removeprefix("optimizers.") in optimizers.__all__:
+        raise Mistake(
+            f"{name!r} is in handgrad.manual.optimizers, and what is there is checked by "
+            "check_optimizer, from handgrad.compare: README.md shows how, under Optimisers, and "
+            "docs/optimizers.md has the conventions"
+        )
 
 
 def _matches(pattern: str, name: str) -> bool:
@@ -76,8 +90,8 @@ def _of_sources(pool: Pool) -> list[Item]:
     return []
 
 
-def _in_files(targets: Sequence[str], pool: Pool) -> tuple[list[Item], bool]:
-    wanted = _wanted(targets)
+def _in_files(command: str, targets: Sequence[str], pool: Pool) -> tuple[list[Item], bool]:
+    wanted = _wanted(command, targets)
     tasks = [Task(path, suite.contents, (os.path.abspath(path), path)) for path in wanted]
     contents: dict[str, suite.Contents] = {}
     for outcome in pool.run(tasks):
@@ -99,7 +113,7 @@ def _in_files(targets: Sequence[str], pool: Pool) -> tuple[list[Item], bool]:
     return items, any(c.problem for c in contents.values())
 
 
-def _wanted(targets: Iterable[str]) -> dict[str, set[str]]:
+def _wanted(command: str, targets: Iterable[str]) -> dict[str, set[str]]:
     """File -> the names asked for in it; none stands for all."""
     wanted: dict[str, set[str]] = {}
     whole = set()
@@ -108,10 +122,10 @@ def _wanted(targets: Iterable[str]) -> dict[str, set[str]]:
         if os.path.isdir(path):
             raise Mistake(f"{path} is a folder; give the files in it: {path.rstrip(os.sep)}/*.py")
         if not path.endswith(".py"):
-            raise Mistake(
-                f"{path!r} is not a Python file; for built-in cases of that name: "
-                f"handgrad check -k {shlex.quote(path)}"
-            )
+            hint = f"for built-in cases of that name: handgrad {command} -k {shlex.quote(path)}"
+            if not path:
+                hint = "give one, as in FILE.py::NAME"
+            raise Mistake(f"{path or target!r} is not a Python file; {hint}")
         if not os.path.isfile(path):
             here = [str(p) for p in pathlib.Path(path).parent.glob("*.py")]
             raise Mistake(f"there is no file {path}{nearest(path, here)}")

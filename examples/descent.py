@@ -12,10 +12,9 @@ import pathlib
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.figure import Figure
+from extras import need
 from rich.console import Console
 from rich.progress import track
-from sklearn.datasets import load_digits
 
 from handgrad.manual.descent import descend, epochs_of_batches
 from handgrad.manual.networks import init_mlp, mlp, mlp_loss
@@ -36,6 +35,8 @@ class Curve:
 
 def train(samples: int = 1000, epochs: int = 20, rate: float = 0.05, size: int = 32) -> dict:
     """The curves of the three descents, from the same start, as many epochs each."""
+    from sklearn.datasets import load_digits
+
     images, labels = load_digits(return_X_y=True)
     x = jnp.asarray(images[:samples] / 16, jnp.float32)
     y = jnp.asarray(labels[:samples], jnp.int32)
@@ -72,6 +73,8 @@ def train(samples: int = 1000, epochs: int = 20, rate: float = 0.05, size: int =
 
 def draw(curves: dict, path: pathlib.Path) -> None:
     """One panel for each descent: the loss of its batches, and that of all samples."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     axes = figure.subplots(1, len(curves), sharey=True)
     for ax, (name, curve) in zip(axes, curves.items(), strict=True):
@@ -98,6 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--out is {given.out}; it must end in .png, .svg or .pdf")
     if not given.out.absolute().parent.is_dir():
         parser.error(f"--out is {given.out}, and there is no folder {given.out.parent}")
+    need(__file__, "matplotlib", "sklearn")
     curves = train(given.samples, given.epochs)
     draw(curves, given.out)
     for name, curve in curves.items():

@@ -13,14 +13,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from extras import need
 
 from handgrad import manual
 
-try:
-    import equinox as eqx
-except ModuleNotFoundError:
-    print("equinox_model.py needs Equinox: pip install 'handgrad[models]'", file=sys.stderr)
-    raise SystemExit(2) from None
+need(__file__, "equinox")
+import equinox as eqx  # noqa: E402
 
 WIDTH, HEADS, CLASSES = 16, 4, 5
 ROUNDING = 1e-6  # of the largest entry: eight of float32's ulps, for sums of another order

@@ -11,14 +11,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from extras import need
 
 from handgrad import manual
 
-try:
-    from flax import nnx
-except ModuleNotFoundError:
-    print("flax_model.py needs Flax: pip install 'handgrad[models]'", file=sys.stderr)
-    raise SystemExit(2) from None
+need(__file__, "flax")
+from flax import nnx  # noqa: E402
 
 WIDTH, HEADS, CLASSES = 16, 4, 5
 ROUNDING = 1e-6  # of the largest entry: eight of float32's ulps, for sums of another order

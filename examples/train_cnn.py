@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import twins
+from extras import need
 from rich.console import Console
 
 from handgrad import manual, reference
@@ -88,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         help="units of the dense layer (default: 32)")  # fmt: skip
     twins.add_options(parser)
     options = parser.parse_args(arguments)
+    need(__file__, "matplotlib", "sklearn")
     x_train, x_test, y_train, y_test = digits(options.seed)
     console = Console()
     console.print(

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from extras import need
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -237,6 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--out is {options.out}; it must end in {', '.join(PICTURES)}")
     if not options.out.absolute().parent.is_dir():
         parser.error(f"--out is {options.out}, and there is no folder {options.out.parent}")
+    need(__file__, "matplotlib", *[] if options.mnist else ["sklearn"])
     try:
         digits = mnist(options.mnist) if options.mnist else embedded(options.seed)
     except BadData as bad:
@@ -281,7 +283,8 @@ def command_line() -> argparse.ArgumentParser:
         prog="train_digits.py",
         description="Train a multilayer perceptron on handwritten digits with hand-derived "
         "gradients only, beside a twin trained with autodiff. Exit code 0: their losses agree at "
-        "every step within rounding; 1: they do not; 2: the data cannot be used.",
+        "every step within rounding; 1: they do not; 2: the data cannot be used, or a library is "
+        "missing.",
     )
     add = parser.add_argument
     add("--mnist", metavar="FILE.npz",

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import twins
+from extras import need
 from rich.console import Console
 
 from handgrad import manual, reference
@@ -167,6 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     source = text()
     if options.time >= len(source):
         parser.error(f"--time is {options.time}, and the text has {len(source)} bytes")
+    need(__file__, "matplotlib")
     console = Console()
     console.print(
         f"{len(source)} bytes of text; {options.batch} pieces of {options.time} a step; width "

@@ -1,6 +1,7 @@
 """The command, run for real: on what is built in, on files that come to grief, and on bad usage."""
 
 import contextlib
+import io
 import json
 import math
 import os
@@ -15,6 +16,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from handgrad.compare import cli, console, errata, export, figures, reproduce, selection, suite
 from handgrad.compare.figures import lag, sawtooth, width
@@ -349,7 +351,7 @@ def test_list_in_markdown_has_one_row_a_topic():
     assert "| neurons | N3 sigmoid | 1 |" in console.markdown_table([derivation])
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["check", "--help"], []])
+@pytest.mark.parametrize("words", [["--help"], ["-V"], ["--version"], ["check", "--help"], []])
 def test_help_and_version_import_nothing_heavy(words):
     program = (
         "import sys; from handgrad.compare import cli\n"
@@ -360,7 +362,8 @@ def test_help_and_version_import_nothing_heavy(words):
     result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    assert result.stdout.startswith("handgrad 0." if "--version" in words else "usage: handgrad")
+    version = {"-V", "--version"} & set(words)
+    assert result.stdout.startswith("handgrad 0." if version else "usage: handgrad")
 
 
 def test_the_derivations_of_the_sources(capsys):
@@ -465,6 +468,18 @@ def test_errata_are_told_by_document(monkeypatch, capsys):
             "'softmax' is not a Python file; for built-in cases of that name: "
             "handgrad check -k softmax",
         ),
+        (
+            ["list", "softmax::x"],
+            "'softmax' is not a Python file; for built-in cases of that name: "
+            "handgrad list -k softmax",
+        ),
+        (["check", "::x"], "'::x' is not a Python file; give one, as in FILE.py::NAME"),
+        (["check", ""], "'' is not a Python file; give one, as in FILE.py::NAME"),
+        (
+            ["chek", "-k", "softmax"],
+            "there is no command 'chek'; the nearest is: check; handgrad --help shows them all",
+        ),
+        (["§"], "there is no command '§'; handgrad --help shows them all"),
         (["check", "."], ". is a folder; give the files in it: ./*.py"),
         (
             ["check", "-k", "sofmax"],
@@ -512,6 +527,24 @@ def test_a_mistake_is_one_sentence(words, sentence, tmp_path, monkeypatch, capsy
     assert (out, err) == ("", f"handgrad: {sentence.format(cwd=tmp_path)}\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["show", "adam"], "adam"),
+        (["check", "-k", "Adam"], "Adam"),
+        (["list", "-k", "optimizers.lion"], "optimizers.lion"),
+        (["fuzz", "manual.optimizers.muon"], "optimizers.muon"),
+    ],
+)
+def test_of_an_optimiser_it_is_said_what_checks_it(words, name, capsys):
+    assert cli.main(words) == 2
+    assert capsys.readouterr().err == (
+        f"handgrad: {name!r} is in handgrad.manual.optimizers, and what is there is checked by "
+        "check_optimizer, from handgrad.compare: README.md shows how, under Optimisers, and "
+        "docs/optimizers.md has the conventions\n"
+    )
+
+
 def test_looking_whether_a_file_can_be_written_changes_nothing(tmp_path):
     (tmp_path / "old").write_text("kept")
     os.mkfifo(tmp_path / "pipe")  # which would wait for a reader
@@ -547,6 +580,18 @@ def test_wrong_options(words, sentence, capsys):
         cli.main(["check", *words])
     assert end.value.code == 2
     assert capsys.readouterr().err.endswith(f"error: {sentence}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [("errata foo", "handgrad errata"), ("list --json", "handgrad list"), ("-v list", "handgrad")],
+)
+def test_unknown_words_are_answered_with_the_usage_of_the_command(words, name, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(words.split())
+    err = capsys.readouterr().err
+    assert err.startswith(f"usage: {name} [-h] ")
+    assert re.search(rf"^{name}: error: unrecognized arguments: (foo|--json|-v)$", err, re.M)
 
 
 def test_a_search_that_fails_at_the_samples_says_how_to_reproduce_it(tmp_path, capsys, monkeypatch):
@@ -679,6 +724,25 @@ def test_a_table_counts_what_went_wrong(capsys):
     assert row == [
         "t", "3", "3", "✗ 1 right, 1 wrong, 1 timed out", "2 gradients", "1 ulp (0.5), in t.a",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("width", "lines"),
+    [
+        (99, ["topic functions cases derivations verified accuracy: worst error, autodiff's own "
+              "there", "t 1 1 ✓ right 2 gradients 1 ulp (0.5), in t.a"]),
+        (60, ["accuracy: worst error, autodiff's own", "topic derivations there",
+              "t ✓ right 1 ulp (0.5), in t.a"]),
+        (30, ["t", "derivations: ✓ right", "accuracy: worst error,", "autodiff's own there: 1 ulp",
+              "(0.5), in t.a"]),
+    ],
+)  # fmt: skip
+def test_a_narrow_table_leaves_out_numbers_and_breaks_no_word(width, lines):
+    terminal = Console(width=width, record=True, file=io.StringIO(), soft_wrap=True)
+    terminal.print(console.case_table({A: Verdict("right", "✓", 2, accuracy=(EXACT,))}))
+    printed = terminal.export_text().splitlines()
+    assert [" ".join(line.split()) for line in printed] == lines
+    assert max(map(len, printed)) <= width
 
 
 def test_what_was_verified_is_counted_in_its_own_units(capsys):

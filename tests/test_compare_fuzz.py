@@ -443,6 +443,18 @@ FILE = """
 """
 
 
+PICKY = """
+    import jax.numpy as jnp, numpy as np
+    from handgrad.compare import backward_of
+
+    @backward_of(jnp.sin, np.ones(1))
+    def at_one(x, dy):
+        if abs(float(np.asarray(x).item()) - 1) > 1e-2:
+            raise ValueError
+        return np.asarray(dy) * np.cos(np.asarray(x))
+"""
+
+
 @pytest.fixture
 def mine(tmp_path):
     path = tmp_path / "mine.py"
@@ -467,10 +479,25 @@ def test_the_command_finds_nothing_in_what_is_right(mine, capsys):
     assert cli.main(["fuzz", f"{mine}::sin_backward", "--trials", "50"]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith(f"✓ {mine}::sin_backward: searched 50 inputs of ")
-    assert cli.main(["fuzz", "activations.softmax[ties]", "--budget", "1e-9"]) == 0
-    assert "! activations.softmax[ties]: not searched: no time was left" in capsys.readouterr().out
     assert cli.main(["fuzz", "activations.softmax[ties]", "--trials", "25", "--seed", "4"]) == 0
     assert "✓ activations.softmax[ties]: searched 25 inputs of 1 shape:" in capsys.readouterr().out
+
+
+def test_nothing_searched_is_not_nothing_found(mine, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["fuzz", mine, "--trials", "0"])
+    assert "argument --trials: '0' is not a whole number from 1 on" in capsys.readouterr().err
+    assert cli.main(["fuzz", f"{mine}::sin_backward", "--budget", "1e-9"]) == 1
+    assert capsys.readouterr().out == (
+        f"! {mine}::sin_backward: not searched: no time was left; give a longer --budget\n"
+    )
+    picky = tmp_path / "picky.py"
+    picky.write_text(textwrap.dedent(PICKY), "utf-8")
+    assert cli.main(["fuzz", str(picky), "--trials", "50"]) == 1
+    assert capsys.readouterr().out == (
+        f"! {picky}::at_one: searched 50 inputs of 0 shapes: it fails at none; none of them could "
+        "be used\n"
+    )
 
 
 @pytest.mark.parametrize(

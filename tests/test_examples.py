@@ -185,6 +185,31 @@ def test_words_that_make_no_sense_are_named_before_training(run, words, sentence
     assert sentence in err
 
 
+# --- what is not installed -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "missing", "libraries"),
+    [
+        ("descent", "--out x.png", "matplotlib sklearn", "matplotlib and scikit-learn"),
+        ("train_digits", "", "sklearn", "scikit-learn"),
+        ("train_digits", "--mnist mnist.npz", "matplotlib sklearn", "matplotlib"),
+        ("train_cnn", "", "matplotlib sklearn", "matplotlib and scikit-learn"),
+        ("train_language_model", "", "matplotlib sklearn", "matplotlib"),
+    ],
+)
+def test_a_library_that_is_missing_is_named_before_any_work(
+    name, words, missing, libraries, monkeypatch, capsys
+):
+    for module in missing.split():
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(SystemExit) as stop:
+        example(name).main(words.split())
+    assert stop.value.code == 2
+    said = f"{name}.py needs {libraries}: pip install 'handgrad[examples]'\n"
+    assert capsys.readouterr() == ("", said)
+
+
 # --- descent.py: what it draws is in test_descent.py ---------------------------------------------
 
 
