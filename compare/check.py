@@ -117,6 +117,17 @@ def _examined(
             return Examination(problem, report, digits, platform is not None, others).run()
     except Trouble as trouble:
         return _stopped(report, trouble)
+    except jax.errors.JaxRuntimeError as error:
+        *_, last = str(error).strip().splitlines()
+        if "Incorrect output dtype" not in last:
+            raise
+        return _stopped(report, Trouble(_CALLED_BACK.format(last)))
+
+
+_CALLED_BACK = (
+    "what JAX calls back returned another dtype than was declared for it, given float64, in which "
+    "derivatives are evaluated ({}); return the declared dtype, or declare the argument's, x.dtype"
+)
 
 
 def searched(

@@ -3,6 +3,7 @@
 A relation is claimed only if it explains the whole deviation to within the noise.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -11,10 +12,12 @@ from fractions import Fraction
 
 import numpy as np
 
+from handgrad.compare.patience import patience
 from handgrad.compare.report import Diagnosis
 
 # Kinds that say where the deviation is, not what it is.
 CHANCE = 100  # a bound between wrong and right is one that as many other orders would not show
+SECONDS = 2.0  # of a loop that is asked about one relation
 VAGUE = frozenset({"region", "slice", "element", "nonlinear", "near", "point"})
 
 
@@ -76,7 +79,9 @@ def diagnose(evidence: Evidence) -> list[Diagnosis]:
         if not evidence.wrong[i].any():
             continue
         for relation in RELATIONS:
-            result = relation(evidence, i)
+            result = None
+            with contextlib.suppress(TimeoutError), patience(SECONDS):
+                result = relation(evidence, i)
             if result is not None:
                 found.append(Diagnosis(result[0], name, f"the gradient of {name} {result[1]}"))
                 break

@@ -189,27 +189,31 @@ class _Looked:
     truth: np.ndarray  # in float64
 
 
-class _Moved:
-    """An `after=` that moves every constant that is no short binary number by an ulp or two.
+class _Moved(witness.Fixed):
+    """Moves every constant that is no short binary number by an ulp or two.
 
     The same constant is moved in the same way wherever it stands.
     """
 
     def __init__(self, salt: np.uint64):
+        super().__init__()
         self.salt = salt
 
-    def __call__(self, eqn: Any, inputs: list, results: list) -> list:
-        return results
-
-    def constant(self, x: Any) -> Any:
+    def moved(self, x: Any) -> Any:
         if not isinstance(x, np.ndarray) or x.dtype != object:
             return x
-        plain = np.array([float(v.real) for v in x.flat]).reshape(x.shape)
+        plain = _plain_floats(x)
         long = np.isfinite(plain) & (np.frexp(plain)[0] * 2.0**16 % 1 != 0)
-        with np.errstate(over="ignore"):
-            single = plain.astype(np.float32) == plain
-        eps = np.where(single, witness.SINGLE / 2, witness.EPS) * long
+        known = np.where(witness.singles(plain), witness.SINGLE / 2, witness.EPS)
+        eps = np.maximum(known, self.fixed[id(x)][1]) * long
         return np.asarray(x * (1 + eps * witness.units(plain, self.salt)))
+
+    def _eps(self, x: Any) -> float:
+        return super()._eps(_plain_floats(x) if x.dtype == object else x)
+
+
+def _plain_floats(x: np.ndarray) -> np.ndarray:
+    return np.array([float(v.real) for v in x.flat]).reshape(x.shape)
 
 
 def _relative(hand: np.ndarray, truth: np.ndarray) -> np.ndarray:

@@ -403,6 +403,8 @@ class Examination:
                 for dy, i in zip(values[n:], p.inexact_outputs, strict=True)
             )
 
+        foreign = self.candidate.foreign
+        most = judge.SECOND * float(jnp.finfo(foreign).eps) if foreign else 1e4 * witness.EPS
         hand = Program(jax.grad(loss, tuple(p.verified)), *row, widened=p.widened)(*row)
         cotangents = [
             dy * np.cos(y[0]) for dy, y in zip(row[n:], c.everything[:outputs], strict=True)
@@ -413,7 +415,7 @@ class Examination:
             hand, truth, c.noise[-len(p.verified) :], p.verified, strict=True
         ):
             scale = np.abs(g).max(initial=0) + np.abs(c.truth[-len(p.verified) :][0]).max(initial=0)
-            if judge.differs(h, g, noise[0] + 1e4 * witness.EPS * scale).any():
+            if judge.differs(h, g, noise[0] + most * scale).any():
                 self.remarks.append(
                     "inside a larger differentiated function the gradient of "
                     f"{p.variables[i].path} departs from autodiff's"
@@ -432,6 +434,7 @@ class Examination:
             reference = self.reference
             reference.numerical = reference.numerical or witness.Numerical(p, reference.forward)
             numerical = reference.numerical
+            judge.refute(c, p, numerical, offset)
         odd = (
             c.ok and numerical is not None and judge.reference_disagrees(c, p, numerical, self.seed)
         )
@@ -593,7 +596,13 @@ class Examination:
                 )
             if not q.size:
                 self.remarks.append(f"nothing was verified for {q.path}: it has no elements")
-        if c.coarse:
+        if self.candidate.foreign:
+            self.remarks.append(
+                f"{self.what} calls what returns {self.candidate.foreign}, whatever it is given, "
+                f"and so was compared to {judge.SECOND:.0f} roundings of that: let it return its "
+                "argument's dtype to see smaller mistakes"
+            )
+        elif c.coarse:
             self.remarks.append(
                 f"{self.what} computes in the precision of its inputs, and so was compared to "
                 f"{judge.FIRST:.0f} roundings of that: give float64 to see smaller mistakes"

@@ -12,6 +12,7 @@ from handgrad.compare.judge import Comparison, differs, of_every_sample
 from handgrad.compare.mending import Search, at_larger_sizes
 from handgrad.compare.mutate import Mend
 from handgrad.compare.paths import Cuts
+from handgrad.compare.patience import patience
 from handgrad.compare.problem import Problem, Row, name_of
 from handgrad.compare.report import Diagnosis
 from handgrad.compare.rewrite import scalars
@@ -20,6 +21,7 @@ from handgrad.compare.source import Place
 MOST = 3  # explanations printed
 SOON = 2.0  # seconds for what else may be said of a path
 BUDGET = 1.5e9  # element operations spent on cutting paths
+PATIENCE = 30.0  # seconds after which no loop goes on for the sake of an explanation
 EQUATIONS = 6e5  # that are run for it, some 10 s
 
 
@@ -50,7 +52,21 @@ def explain(
         relations = [d for d in relations if d.kind != "factor" or sizes.get(d.argument, 2) > 1]
     exact = _merged([d for d in relations if d.kind not in VAGUE])
     complete = sum(d.kind not in VAGUE for d in relations) == sum(bool(b.any()) for b in bad)
-    search = Search(problem, candidate, reference, c, rows)
+    vague = _merged([d for d in relations if d.kind in VAGUE])
+    most = max(MOST, len(exact) + 1)
+    try:
+        with patience(PATIENCE):
+            search = Search(problem, candidate, reference, c, rows)
+            return _searched(problem, c, split, rows, search, exact, vague, complete)[:most]
+    except TimeoutError:
+        return [*exact, *vague][:most]
+
+
+def _searched(
+    problem: Problem, c: Comparison, split: int, rows: list[int], search: Search,
+    exact: list[Diagnosis], vague: list[Diagnosis], complete: bool,
+) -> list[Diagnosis]:  # fmt: skip
+    """What is known exactly, or vaguely, with what mends it or is missing."""
     mends = [_worded(problem, m) for m in search.likely()]
     if complete:  # what is left to say is where
         mends = mends or [_worded(problem, m) for m in search.elsewhere()]
@@ -64,14 +80,13 @@ def explain(
             more = search.elsewhere(SOON) if paths else search.unlikely()
         found += [*paths, *(_worded(problem, m) for m in more)]
     if exact or any(d.kind == "mend" for d in found):
-        return found[: max(MOST, len(exact) + 1)]
+        return found
     found += [_worded(problem, m) for m in search.here[:1]] or _suspected(search)
     found += [
         Diagnosis("place", "", f"{where}: `{name}` is computed and never used")
         for name, where in search.unread()[: 0 if search.here else 1]
     ]
-    vague = _merged([d for d in relations if d.kind in VAGUE])
-    return [*found, *vague][: max(MOST, len(exact) + 1)]
+    return [*found, *vague]
 
 
 def _telling(c: Comparison, wrong: np.ndarray) -> list[int]:

@@ -24,6 +24,7 @@ from jax.extend import core
 
 from handgrad.compare import primitives
 from handgrad.compare.laboratory import tracing
+from handgrad.compare.patience import a_round, limited
 
 After = Callable[[core.JaxprEqn, list, list], list]
 ROUNDS = 10_000  # of a loop in which something has been changed
@@ -37,29 +38,37 @@ class Program:
     """A function of flat arrays, traced once; called with NumPy arrays it is interpreted.
 
     `after(equation, inputs, results) -> results` is called behind every equation, nested ones too;
-    its method `constant(value) -> value`, if it has one, on what the function closes over.
+    its methods, if it has them, before: `constant(value) -> value` on what the function closes
+    over, `part(whole, piece) -> piece` on what a step of a scan takes of what it scans along,
+    `operands(equation, inputs) -> inputs` on what an equation without nested ones computes with.
     widened: narrow floats that are computed in float64 wherever the function asks for them.
+    single: traced in float32, as it could not be otherwise.
     """
 
-    def __init__(self, function: Callable, *args: Any, widened: Iterable = ()):
+    def __init__(
+        self, function: Callable, *args: Any, widened: Iterable = (), single: bool = False
+    ):
         def anew(*values):  # a new function object: JAX keeps traces of those it has seen
             return function(*values)
 
         self.widened = frozenset(np.dtype(d) for d in widened)
+        self.single = single
         with tracing():
             try:
-                self.jaxpr: core.ClosedJaxpr = jax.make_jaxpr(anew)(*args)
-            except TypeError as error:
-                # With float32 written out somewhere, such as in a carry, it may not be traceable
-                # in float64. What it is in float32 is then computed in float64.
+                with jax.enable_x64(False) if single else contextlib.nullcontext():
+                    self.jaxpr: core.ClosedJaxpr = jax.make_jaxpr(anew)(*args)
+            except (TypeError, ValueError) as error:
+                # With float32 written out somewhere, as in a carry or a kernel's output, it may
+                # not be traceable in float64. What it is in float32 is then computed in float64.
                 with contextlib.suppress(Exception), jax.enable_x64(False):
                     self.jaxpr = jax.make_jaxpr(lambda *v: function(*v))(*args)
-                    self.widened |= {np.dtype(np.float32)}
+                    self.single, self.widened = True, self.widened | {np.dtype(np.float32)}
                 if not hasattr(self, "jaxpr"):
                     raise error from None
         self._compiled: dict[Any, Callable] = {}
         self._prepared: dict[int, list[_Step]] = {}
         self._ends = True
+        self._rounds: dict[int, int] = {}  # of every loop, in the longest of its runs
 
     def __call__(self, *args: Any, after: After | None = None) -> list:
         with np.errstate(all="ignore"):
@@ -116,7 +125,7 @@ class Program:
 
     @contextlib.contextmanager
     def _stopping(self):
-        """Loops end after `ROUNDS`: what is changed may make one without end."""
+        """Loops end after `ROUNDS`, or many more than usual: what is changed may have no end."""
         self._ends = False
         try:
             yield
@@ -147,19 +156,21 @@ class Program:
         values: dict[core.Var, Any] | None = None,
     ) -> list:  # fmt: skip
         constant = getattr(after, "constant", _same)
+        operands = getattr(after, "operands", None)
         forget, values = values is None, {} if values is None else values
         values.update(zip(jaxpr.invars, map(_array, args), strict=True))
         for var, value in zip(jaxpr.constvars, consts, strict=True):
             values[var] = constant(self._widen(_array(value)))
         for step in self._prepare(jaxpr):
             inputs = [constant(v) if v is not None else values[a] for v, a in step.inputs]
-            results = self._step(step, inputs, after)
+            moved = inputs if operands is None or step.control else operands(step.eqn, inputs)
+            results = self._step(step, moved, after)
             if after is not None:
                 results = after(step.eqn, inputs, results)
             for var, result in zip(step.eqn.outvars, results, strict=True):
                 values[var] = result
             if forget:  # memory that is used again is many times faster than new memory
-                del inputs, results
+                del inputs, moved, results
                 for var in step.dead:
                     del values[var]
         return [
@@ -208,7 +219,7 @@ class Program:
         """Drawing random numbers and long loops suit XLA better."""
         if step.draws:
             return not any(_is_inexact(x) and x.ndim for x in inputs)
-        if after is not None or step.work <= 20_000:
+        if after is not None or step.work <= 20_000 or (step.loops and limited()):
             return False
         return not any(map(_complex_step, inputs, step.eqn.invars))
 
@@ -311,6 +322,7 @@ class _Step:
         self.several = eqn.primitive.multiple_results
         inner = [e.primitive.name for j in core.jaxprs_in_params(eqn.params) for e in walk(j)]
         self.draws = name in CALLS and any(n.startswith(RANDOM) for n in inner)
+        self.loops = "while" in inner  # which nothing can end once it is compiled
         self.work = eqn.params["length"] * len(inner) if name == "scan" else 0
         self.repeats = max(1, self.work, len(inner))  # how many equations it stands for
 
@@ -334,9 +346,10 @@ def _scan(program, eqn, inputs, after, reverse: bool | None = None):
         inputs[consts : consts + carries],
         inputs[consts + carries :],
     )
+    part = getattr(after, "part", lambda _, piece: piece)
     stacked: list[list] = [[None] * length for _ in eqn.outvars[carries:]]
     for t in reversed(range(length)) if reverse else range(length):
-        out = program._closed(jaxpr, [*fixed, *carry, *(x[t] for x in xs)], after)
+        out = program._closed(jaxpr, [*fixed, *carry, *(part(x, _array(x[t])) for x in xs)], after)
         carry = out[:carries]
         for column, y in zip(stacked, out[carries:], strict=True):
             column[t] = y
@@ -373,7 +386,10 @@ def _while(program, eqn, inputs, after):
     cond, body, carry = inputs[:n], inputs[n : n + m], inputs[n + m :]
     rounds = getattr(after, "rounds", None)  # in so many; None for all
     seen = None  # the carry of the last round whose number is a power of two (Brent)
-    for done in itertools.count() if program._ends else range(ROUNDS):
+    usual = program._rounds.get(id(eqn), ROUNDS)
+    done = 0
+    for done in itertools.count() if program._ends else range(min(ROUNDS, 100 + 10 * usual)):
+        a_round()
         if done == rounds:
             after = None
         go = np.real(program._closed(eqn.params["cond_jaxpr"], [*cond, *carry], None)[0])
@@ -383,6 +399,8 @@ def _while(program, eqn, inputs, after):
             seen = carry
         new = program._closed(eqn.params["body_jaxpr"], [*body, *carry], after)
         carry = new if go.all() else [_where(go, a, b) for a, b in zip(new, carry, strict=True)]
+    if program._ends:
+        program._rounds[id(eqn)] = max(done, program._rounds.get(id(eqn), 0))
     return carry
 
 

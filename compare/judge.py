@@ -14,6 +14,8 @@ from handgrad.compare.witness import EPS, Numerical
 FIRST = 1000.0  # a deviation of less than this many noise floors passes at once
 SECOND = 100.0  # of floors measured with a rounding error behind every operation
 EXCUSED = 0.1  # the most that noise of the candidate's own excuses, of the cotangents' size
+PLAIN = 1e-4  # of the cotangents' size: a deviation that numbers are asked about before it is noise
+FIRMLY = 0.01  # of a deviation, how near the numbers are to autodiff where they decide against it
 NARROW = 4.0  # of those where the reference computes in less than float64, in its own precision
 ZERO = 1e-14  # of the largest element: what is below this may be 0 but for rounding
 TINY = 1e-290  # below this, float64 underflows
@@ -115,6 +117,8 @@ class Comparison:
     coarse: bool = False  # compared in a precision narrower than float64
 
     forgiven: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
+    # what only the reference's noise explains, and the noise without that
+    excused: dict[int, tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -146,6 +150,10 @@ def compare(
         ]
         noise = [np.maximum(x, floor) for x, floor in zip(noise, own, strict=True)]
         coarse = any(floor.any() for floor in own)
+    if candidate.foreign:
+        own = witness.floors(candidate, rows.columns, hand, rng, 8, rounding=False)
+        noise = [np.maximum(x, SECOND * floor) for x, floor in zip(noise, own, strict=True)]
+        coarse = True
     wrong = [differs(h, g, n) for h, g, n in zip(hand, picked, noise, strict=True)]
     lost = [np.zeros(w.shape, bool) for w in wrong]
     result = Comparison(rows, paths, hand, picked, noise, wrong, lost, truth, coarse=coarse)
@@ -272,10 +280,8 @@ def _second_look(
     of_truth = witness.floors(reference, columns, base, rng, 8, rounding=False)
     of_hand = witness.floors(candidate, columns, hand, rng, 8, rounding)
     most = EXCUSED * _scale(columns[len(problem.variables) :], truth)
-    floor = [
-        SECOND * np.maximum(of_truth[i], np.minimum(h, _column(most, h) / SECOND))
-        for i, h in zip(pick, of_hand, strict=True)
-    ]
+    mine = [np.minimum(SECOND * h, _column(most, h)) for h in of_hand]
+    floor = [np.maximum(SECOND * of_truth[i], m) for i, m in zip(pick, mine, strict=True)]
     if reference.narrow:
         own = witness.floors(reference, columns, base, rng, 8, rounding=True)
         floor = [np.maximum(f, NARROW * own[i]) for i, f in zip(pick, floor, strict=True)]
@@ -288,8 +294,50 @@ def _second_look(
                 told = cleared & ~(size < ZERO * np.nan_to_num(np.abs(c.truth[k])).max(initial=0))
                 gap = np.abs(hand[k] - truth[k]) / size
             c.lost_by = max(c.lost_by, float(gap[told].max(initial=0)))
+            plain = differs(
+                hand[k], truth[k], np.maximum(mine[k], _column(most, s) / EXCUSED * PLAIN)
+            )
+            if not reference.narrow and (plain & cleared).any():
+                excused, noise = c.excused.setdefault(
+                    k, (np.zeros_like(c.wrong[k]), c.noise[k].copy())
+                )
+                excused[which] |= plain & cleared
+                noise[which] = np.maximum(noise[which], mine[k])
         c.wrong[k][which], c.lost[k][which] = s, cleared
         c.noise[k][which] = np.maximum(c.noise[k][which], f)
+
+
+def refute(c: Comparison, problem: Problem, numerical: Numerical, offset: int) -> None:
+    """What only noise of the reference excuses is wrong where numbers say that it is not noise.
+
+    These are differences over steps so large that what rounding makes of a derivative is not in
+    them. An index that jumps, say, with a rounding error is noise as large as the gradient, of
+    which there is none at the inputs themselves.
+    """
+    n = len(problem.variables)
+    for k, (excused, noise) in c.excused.items():
+        at_row, *index = np.nonzero(excused)
+        if k < offset or not len(at_row) or np.iscomplexobj(c.hand[k]):
+            continue
+        gap = np.abs(c.hand[k] - c.truth[k])[(at_row, *index)]
+        worst = np.argsort(-np.nan_to_num(gap, nan=np.inf), kind="stable")[:4]
+        at_row, gap, index = at_row[worst], gap[worst], tuple(i[worst] for i in index)
+        columns = c.rows.take(at_row)
+        directions = [np.zeros_like(v) for v in columns[:n]]
+        directions[problem.verified[k - offset]][(np.arange(len(worst)), *index)] = 1.0
+        sides = [
+            _against(columns[n:], numerical.one_sided(columns[:n], directions, side)[0])
+            for side in (-1, 0, 1)
+        ]
+        with np.errstate(all="ignore"):
+            far = np.abs(np.subtract(sides, c.truth[k][(at_row, *index)])).max(0)
+            rows = np.unique(at_row[far <= FIRMLY * gap])
+        if rows.size:
+            c.wrong[k][rows] |= excused[rows]
+            c.lost[k][rows] &= ~excused[rows]
+            c.noise[k][rows] = noise[rows]
+    if not any(lost.any() for lost in c.lost):
+        c.lost_by = 0.0
 
 
 def doubt(c: Comparison, problem: Problem, reference: Row, pick: list[int], seed: int) -> None:

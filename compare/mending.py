@@ -28,8 +28,9 @@ from handgrad.compare.judge import Comparison, differs
 from handgrad.compare.looks import Looks
 from handgrad.compare.mutate import Bench, Mend, Mutant, constants, mend, mutants, repeated, richer
 from handgrad.compare.mutations import is_float
+from handgrad.compare.patience import patience
 from handgrad.compare.problem import Problem, Row, Trouble, argument_names
-from handgrad.compare.rewrite import Kind, Rewrite, Written, patience, written
+from handgrad.compare.rewrite import Kind, Rewrite, Written, written
 from handgrad.compare.scaled import lacking
 from handgrad.compare.source import Place
 
@@ -42,6 +43,7 @@ SECONDS = {
     "further": 5.0,
     "looking": 1.0,
 }  # by a run of the derivation as it is
+ELSEWHERE = 1.0  # seconds of a loop at other numbers
 LOOKED_AT = 1e4  # element operations that the smallest change costs
 FUNCTIONS = 24  # whose source is edited: the derivation, and what it calls
 LARGE = 5e7  # element operations of a derivation that is too slow to be edited
@@ -104,7 +106,11 @@ class Search:
                 np.ones(s) if p.kind == "gradient" else rng.standard_normal(s)
                 for s in p.cotangent_shapes
             ]
-            everything = reference.one([*values, *dys])
+            try:
+                with patience(ELSEWHERE):  # a loop may converge for numbers like the user's alone
+                    everything = reference.one([*values, *dys])
+            except TimeoutError:
+                return
             gradients = everything[len(p.cotangent_shapes) :]
             truth = [*everything[:split], *(gradients[i] for i in p.verified)]
             if all(np.isfinite(g).all() for g in truth) and self._runs([*values, *dys]):
@@ -114,8 +120,9 @@ class Search:
     def _runs(self, column: list[np.ndarray]) -> bool:
         """Whether the derivation as it is can be called so."""
         try:
-            self.candidate.one(column)
-        except Trouble:
+            with patience(ELSEWHERE):
+                self.candidate.one(column)
+        except (Trouble, TimeoutError):
             return False
         return True
 

@@ -65,7 +65,7 @@ class Exact(Program):
         """A floating-point dtype becomes `object`, an array of it one of mpmath's numbers."""
         if isinstance(x, np.dtype):
             return np.dtype(object) if jnp.issubdtype(x, np.inexact) else x
-        if not _is_array(x):
+        if not _is_array(x) or x.dtype == object:
             return x
         if jnp.issubdtype(x.dtype, np.floating):
             x = x.astype(np.float64)

@@ -34,6 +34,18 @@ ROUNDING = frozenset(
     triangular_solve cholesky scatter-add select_and_scatter_add convert_element_type""".split()
 )
 
+# Those of them whose result is exact if it is short, as are the operands: e⁻⁴⁰ - 1 is not -1.
+ALGEBRAIC = frozenset(
+    """add sub mul div integer_pow sqrt square add_any reduce_sum cumsum dot_general
+    conv_general_dilated reduce_window_sum scatter-add select_and_scatter_add""".split()
+)
+
+# Kernels and Python that JAX calls: what they compute in is written in them.
+FOREIGN = ("callback", "pallas_call", "ffi_call")
+
+# Operations whose result is constant, but where it jumps; so are all of booleans and integers.
+JUMPING = frozenset("floor ceil round sign".split())
+
 # Operations that add up many terms, and which of their inputs the terms are made of.
 SUMS = {
     "reduce_sum": (0,),
@@ -56,6 +68,15 @@ def added(eqn: Any, inputs: list, result: Any) -> Any:
         return RULES[eqn.primitive.name](*sizes, **eqn.params)
     except Unsupported:
         return result
+
+
+def eps_of_its_own(eqn: Any) -> float:
+    """Of what JAX computes by itself, or Python that it calls, in less than float64; or 0."""
+    if eqn.primitive.name in RULES or not any(f in eqn.primitive.name for f in FOREIGN):
+        return 0.0
+    dtypes = [v.aval.dtype for v in eqn.outvars]
+    floats = [d for d in dtypes if jnp.issubdtype(d, np.floating) and d.itemsize < 8]
+    return max((float(jnp.finfo(d).eps) for d in floats), default=0.0)
 
 
 def rule(*names: str) -> Callable[[Callable], Callable]:

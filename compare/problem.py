@@ -22,6 +22,7 @@ from jax.extend.core import jaxpr_as_fun
 
 from handgrad.compare.interpret import Program, walk
 from handgrad.compare.laboratory import tracing
+from handgrad.compare.primitives import eps_of_its_own
 
 Kind = Literal["function", "backward", "gradient"]
 COTANGENTS = ("dy", "g", "grad", "grad_output", "dout", "cotangent", "ct", "upstream")
@@ -205,6 +206,11 @@ class Problem:
             raise
         except Exception as error:
             if not isinstance(error, jax.errors.JAXTypeError) and not _for_tensors(error):
+                if self._swapped():
+                    error.args = (
+                        f"{error}; the derivation comes first and the function second: "
+                        "check_backward(backward, function, *args)",
+                    )
                 raise Trouble(f"{what} raised", error) from error
             raise Trouble(
                 f"{what} cannot be traced by JAX, so it has no autodiff ({summary(error)}); write "
@@ -284,14 +290,16 @@ class Problem:
 
     def _call(self, args: tuple) -> str:
         """A hint where the candidate does not take so many arguments."""
-        try:
-            inspect.signature(self.candidate).bind(*args)
-        except TypeError:
-            due = ", ".join([*self.names, *["dy"] * (self.kind == "backward")])
-            return f"a {self.kind} is called as f({due})"
-        except ValueError:  # a builtin, which does not tell
-            pass
-        return ""
+        if _takes(self.candidate, len(args)) is not False:
+            return ""
+        due = ", ".join([*self.names, *["dy"] * (self.kind == "backward")])
+        return f"a {self.kind} is called as f({due})"
+
+    def _swapped(self) -> bool:
+        """Whether the reference takes a cotangent, and the backward none."""
+        n = len(self.args)
+        takes = [_takes(f, k) for f in (self.candidate, self.reference) for k in (n, n + 1)]
+        return self.kind == "backward" and takes[:2] != [False, True] and takes[2:] == [False, True]
 
     def _order(self) -> str:
         """A hint where the cotangent is taken first."""
@@ -406,6 +414,7 @@ class Problem:
         if isinstance(result, dict) and (named := self._by_name(result)):
             return named
         if len(everything) == 1:  # a bare array or tree
+            self._too_many(result, everything[0])
             return {everything[0]: result}
         floats = sorted({v.argument for v in self.variables})
         if (self.kind == "gradient" and not isinstance(result, tuple | list)) or (
@@ -424,6 +433,18 @@ class Problem:
             f"for each argument in order: {order} (None for integer arguments), or argnums= must "
             f"say of which arguments they are{self._with_the_loss(result)}"
         )
+
+    def _too_many(self, result: Any, number: int) -> None:
+        """Several cotangents for an array."""
+        several = self.kind == "backward" and isinstance(result, tuple) and len(result) > 1
+        arrays = (*result, self.args[number]) if several else ()
+        if arrays and all(_is_array(a) for a in arrays) and not self._structure_of_dy():
+            name = self.names[number]
+            named = "" if self.argnums is None else " that argnums names"
+            raise Trouble(
+                f"{name_of(self.candidate)} returned {len(result)} cotangents for the 1 argument"
+                f"{named}, {name!r}; return one cotangent for each argument, in a tuple of 1"
+            )
 
     @property
     def word(self) -> str:
@@ -549,6 +570,15 @@ class Row:
         return any("callback" in eqn.primitive.name for eqn in self.single.equations())
 
     @functools.cached_property
+    def foreign(self) -> str:
+        """The narrow float that a kernel or Python returns which is called from inside, or ''."""
+        equations = [] if self.untraceable else self.single.equations()
+        narrow = max(equations, key=eps_of_its_own, default=None)
+        if narrow is None or not eps_of_its_own(narrow):
+            return ""
+        return str(max((v.aval.dtype for v in narrow.outvars), key=lambda d: jnp.finfo(d).eps))
+
+    @functools.cached_property
     def narrow(self) -> bool:
         """Whether a float64 computation passes through a narrower float; unknown is yes."""
         return self.untraceable is not None or self.single.narrow() > 0
@@ -594,7 +624,7 @@ class Batched:
         self.size = -(-rows // -(-rows // most))
         stacked = [np.broadcast_to(x, (self.size, *x.shape)) for x in like]
         function = jax.vmap(jaxpr_as_fun(single.jaxpr))  # cheaper than the function traced again
-        self.program = Program(function, *stacked, widened=single.widened)
+        self.program = Program(function, *stacked, widened=single.widened, single=single.single)
 
     def __call__(
         self, columns: Sequence[np.ndarray], noise: Callable[[int], Any] | None = None
@@ -652,6 +682,17 @@ def argument_names(function: Callable, n: int) -> list[str]:
         :n
     ]
     return names + [f"argument {i}" for i in range(len(names), n)]
+
+
+def _takes(function: Callable, n: int) -> bool | None:
+    """Whether it can be called with so many arguments; a builtin does not tell."""
+    try:
+        inspect.signature(function).bind(*[None] * n)
+    except TypeError:
+        return False
+    except ValueError:
+        return None
+    return True
 
 
 def _content(leaf: Any) -> Any:

@@ -14,10 +14,7 @@ import functools
 import heapq
 import inspect
 import linecache
-import math
 import textwrap
-import threading
-import time
 import types
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
@@ -28,6 +25,7 @@ import numpy as np
 from handgrad.compare.edits import Edit, edits, together
 from handgrad.compare.laboratory import with_rules
 from handgrad.compare.looks import Looks, observe
+from handgrad.compare.patience import a_round
 from handgrad.compare.source import Place, is_library
 from handgrad.compare.substitutions import SIMPLE, scaled, substitutions, values
 from handgrad.compare.terms import adds, lines, terms
@@ -201,29 +199,8 @@ class Rewrite:
         return self.stage > 0 and any(isinstance(p, ast.Return) for p in self.edit.site.parents)
 
 
-class _Patience(threading.local):
-    until = math.inf  # of this thread's own time
-
-
-_PATIENCE = _Patience()
 _FITTED: Any = ast.parse(f"__import__({__name__!r}, fromlist=['fitted']).fitted", mode="eval").body
-_ROUND = ast.parse(f"__import__({__name__!r}, fromlist=['a_round']).a_round()").body
-
-
-@contextlib.contextmanager
-def patience(seconds: float) -> Iterator[None]:
-    """A loop of a rewritten function, which may have lost its end, raises after so long."""
-    _PATIENCE.until = time.thread_time() + seconds
-    try:
-        yield
-    finally:
-        _PATIENCE.until = math.inf
-
-
-def a_round() -> None:
-    """What each round of a loop in a rewritten function begins with."""
-    if time.thread_time() > _PATIENCE.until:
-        raise TimeoutError("the loop goes on and on")
+_ROUND = ast.parse(f"__import__({a_round.__module__!r}, fromlist=['a_round']).a_round()").body
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from handgrad.compare import cases, declare, reproduce, suite
+from handgrad.compare import cases, declare, reproduce, selection, suite
 from handgrad.compare.mistake import Mistake, nearest
 
 __all__ = ["Target", "targets"]
@@ -38,6 +38,7 @@ def _built_in(name: str, seed: int) -> list[Target]:
     names = [n for case in every for n in (case.function, f"{case.topic}.{case.function}", case.id)]
     wanted = name.removeprefix("manual.")
     if wanted not in names:
+        selection.refuse_optimizer(wanted)
         raise Mistake(
             f"there is no function {name!r}{nearest(wanted, names)}; handgrad list shows them all"
         )

@@ -3,6 +3,7 @@
 import functools
 import zlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -122,7 +123,59 @@ def seeded(seed: int, *words: object) -> np.random.Generator:
 # --- Monte Carlo arithmetic ---------------------------------------------------------------------
 
 
-class Rounding:
+class Fixed:
+    """An `after=` for `Program`: knows what does not vary with the inputs, but in jumps.
+
+    That is computed as it is, and only moved where it meets what does vary: an index that is
+    computed in floats is no other one for a rounding error.
+    """
+
+    def __init__(self):
+        self.fixed: dict[int, tuple[Any, float]] = {}  # by id: an array, and how far it is known
+
+    def __call__(self, eqn, inputs, results):
+        name = eqn.primitive.name
+        if name in primitives.JUMPING:
+            self._fix(results, 0.0)
+        if all(map(self._is_fixed, inputs)):
+            known = [self._eps(x) for x in inputs]
+            for r in results:
+                rounded = name in primitives.ROUNDING and not np.all(_exact(eqn, inputs, r))
+                self._fix([r], max([EPS * rounded, *known]))
+        return results
+
+    def constant(self, x):
+        self._fix([x], 0.0)
+        return x
+
+    def part(self, whole, piece):
+        if id(whole) in self.fixed:
+            self._fix([piece], self.fixed[id(whole)][1])
+        return piece
+
+    def operands(self, eqn, inputs):
+        """What is fixed, beside what is not, is moved as far as it is not known."""
+        if eqn.primitive.name in primitives.JUMPING or all(map(self._is_fixed, inputs)):
+            return inputs
+        return [self.moved(x) if id(x) in self.fixed else x for x in inputs]
+
+    def moved(self, x: Any) -> Any:
+        raise NotImplementedError
+
+    def _fix(self, results, eps):
+        for r in results:  # held, so that no other array has its id
+            if not self._is_fixed(r):
+                self.fixed[id(r)] = r, eps
+
+    def _is_fixed(self, x) -> bool:
+        varies = x.dtype == object or jnp.issubdtype(x.dtype, np.inexact)
+        return not varies or id(x) in self.fixed
+
+    def _eps(self, x) -> float:
+        return max(self.fixed.get(id(x), (x, 0.0))[1], SINGLE / 2 * bool(singles(x).any()))
+
+
+class Rounding(Fixed):
     """An `after=` for `Program`: a random relative error behind every operation that rounds.
 
     `own=False` always takes float64's 2⁻⁵², so that a derivation which computes in a lower
@@ -133,47 +186,85 @@ class Rounding:
     rounds = 100  # of a while loop: with errors for ever, what iterates might not come to rest
 
     def __init__(self, rng: np.random.Generator, own: bool, rows: int):
+        super().__init__()
         self.salts, self.own = rng.integers(2**63, size=rows).astype(np.uint64), own
         self.operations: dict[int, int] = {}
 
     def __call__(self, eqn, inputs, results):
-        if eqn.primitive.name not in primitives.ROUNDING:
+        super().__call__(eqn, inputs, results)
+        name = eqn.primitive.name
+        if all(map(self._is_fixed, inputs)):
             return results
-        if eqn.primitive.name == "convert_element_type" and not self._narrows(inputs, results):
+        own = primitives.eps_of_its_own(eqn)
+        if name not in primitives.ROUNDING and not own:
+            return results
+        if name == "convert_element_type" and not self._narrows(inputs, results):
             return results
         # two operations err independently, of equal results too
         number = self.operations.setdefault(id(eqn), len(self.operations))
         salts = self.salts + np.uint64(number * STRIDE % 2**64)
-        return [self._perturb(r, salts, primitives.added(eqn, inputs, r)) for r in results]
+        return [
+            self._perturb(r, salts, primitives.added(eqn, inputs, r), _exact(eqn, inputs, r), own)
+            for r in results
+        ]
 
-    def constant(self, x):
-        """A closed-over float32 number that is not a short binary one is known to 24 bits only."""
+    def moved(self, x):
+        """A float32 number that is not a short binary one is known to 24 bits only."""
         if not isinstance(x, np.ndarray) or not jnp.issubdtype(x.dtype, np.floating):
             return x
+        eps = self.fixed[id(x)][1]
         exact = x.astype(np.float64)
-        single = (exact.astype(np.float32) == exact) & (exact != 0)
-        long = single & (np.frexp(exact)[0] * 2.0**16 % 1 != 0)
+        long = np.where(singles(exact), max(eps, SINGLE / 2), eps)
         if not long.any():
             return x
-        return np.where(long, exact * units(exact, self.salts[0], 1 + SINGLE / 2 * UNITS), exact)
+        return np.where(long > 0, exact * (1 + long * units(exact, self.salts[0])), exact)
 
     @staticmethod
     def _narrows(inputs, results) -> bool:
         source, result = inputs[0].dtype, results[0].dtype
         return jnp.issubdtype(source, np.floating) and result.itemsize < source.itemsize
 
-    def _perturb(self, x, salts, size):
+    def _perturb(self, x, salts, size, exact, least):
         """By epsilons of x, or of the sizes of what was added up to it; zeros stay."""
         if not isinstance(x, np.ndarray) or not jnp.issubdtype(x.dtype, np.inexact):
             return x
-        eps = max(EPS, float(jnp.finfo(x.dtype).eps)) if self.own else EPS
+        eps = max(EPS, least, float(jnp.finfo(x.dtype).eps) if self.own else 0.0)
         rows = len(salts)
         by_row = x.ndim > 0 and x.shape[0] == rows > 1
         salt = salts.reshape(-1, *[1] * (x.ndim - 1)) if by_row else salts[0]
         if size is x:
-            return (x * units(x, salt, 1 + eps * UNITS)).astype(x.dtype)
-        with np.errstate(all="ignore"):
-            return np.where(x == 0, x, x + size * units(x, salt, eps * UNITS)).astype(x.dtype)
+            moved = (x * units(x, salt, 1 + eps * UNITS)).astype(x.dtype)
+        else:
+            with np.errstate(all="ignore"):
+                moved = np.where(x == 0, x, x + size * units(x, salt, eps * UNITS)).astype(x.dtype)
+        return np.where(exact, x, moved) if np.any(exact) else moved
+
+
+def singles(x: np.ndarray) -> np.ndarray:
+    """Which of x are float32 numbers, and no short binary ones."""
+    if not isinstance(x, np.ndarray) or not jnp.issubdtype(x.dtype, np.floating):
+        return np.zeros((), bool)
+    exact = x.astype(np.float64)
+    with np.errstate(over="ignore"):
+        single = (exact.astype(np.float32) == exact) & (exact != 0)
+    return single & (np.frexp(exact)[0] * 2.0**16 % 1 != 0)
+
+
+def _short(x: np.ndarray) -> np.ndarray:
+    """Which of x have so few binary places that what is computed of two of them is exact."""
+    return (np.abs(x) < 4096) & (x * 4096 == np.round(x * 4096))
+
+
+def _exact(eqn, inputs, result) -> Any:
+    """Where nothing was rounded: in float64, all operands and the result are short."""
+    if result.dtype != np.float64 or eqn.primitive.name not in primitives.ALGEBRAIC:
+        return False
+    if not (short := _short(result)).any():
+        return False
+    floats = [_short(x) for x in inputs if jnp.issubdtype(x.dtype, np.inexact)]
+    if all(x.shape in ((), result.shape) for x in inputs):
+        return functools.reduce(np.logical_and, floats, short)
+    return short & all(x.all() for x in floats)
 
 
 # --- truth and its floor ------------------------------------------------------------------------

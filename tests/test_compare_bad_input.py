@@ -372,6 +372,31 @@ def test_a_missing_argument():
         check_backward(lambda x, w, b: x, affine, X, W, B)
 
 
+def test_the_function_given_before_the_backward():
+    def backward(x, dy):
+        return dy * jnp.cos(x)
+
+    with pytest.raises(TypeError, match="'dy'; the derivation comes first and the function second"):
+        check_backward(jnp.sin, backward, X)
+    assert "comes first" not in problem(backward, lambda x, w: x * w, X)
+
+
+def test_too_many_cotangents_for_one_argument():
+    text = problem(lambda x, dy: (dy, dy), lambda x: jnp.sin(x), X)
+    says(text, "returned 2 cotangents for the 1 argument, 'x'; return one cotangent for each")
+    text = problem(lambda x, w, dy: (dy, dy, dy), lambda x, w: x * w, X, X, argnums=0)
+    says(text, "returned 3 cotangents for the 1 argument that argnums names, 'x'")
+
+
+def test_what_is_called_back_returns_another_dtype_in_float64():
+    def doubled(x):
+        two = jax.ShapeDtypeStruct(x.shape, np.float32)
+        return x * jax.pure_callback(lambda a: 0 * np.asarray(a) + 2, two, jax.lax.stop_gradient(x))
+
+    text = problem(lambda x, dy: 2 * dy, doubled, X)
+    says(text, "what JAX calls back returned another dtype than was declared", "Expected: float32")
+
+
 def test_the_cotangent_taken_first():
     def first(dy, x, w):
         return dy @ w.T, x.T @ dy

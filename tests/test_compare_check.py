@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.experimental import pallas
 
 from handgrad.compare import GradientMismatch, check, check_backward, check_gradient, examine
 from handgrad.compare.examination import Examination
@@ -240,6 +241,41 @@ def test_what_cannot_be_batched_is_still_checked():
     assert report.ok
     assert any("vmap" in remark for remark in report.remarks)
     assert not examine(lambda x, dy: 2 * dy * cosine(x), jnp.sin, V, kind="backward").ok
+
+
+def in_python(function, x):
+    host = functools.partial(_host, function)
+    like = jax.ShapeDtypeStruct(x.shape, np.float32)
+    return jax.pure_callback(host, like, x, vmap_method="expand_dims")
+
+
+def _host(function, x):
+    return function(np.asarray(x)).astype(np.float32)
+
+
+def in_a_kernel(function, x):
+    def kernel(given, out):
+        out[...] = function(given[...])
+
+    like = jax.ShapeDtypeStruct(x.shape, np.float32)
+    return pallas.pallas_call(kernel, out_shape=like, interpret=True)(x)
+
+
+@pytest.mark.parametrize(
+    ("run", "sin", "cos"), [(in_python, np.sin, np.cos), (in_a_kernel, jnp.sin, jnp.cos)]
+)
+def test_what_is_float32_whatever_it_is_given_is_compared_in_that(run, sin, cos):
+    def sine(factor):
+        function = jax.custom_vjp(functools.partial(run, sin))
+        forward = functools.partial(run, sin)
+        function.defvjp(lambda x: (forward(x), x), lambda x, dy: (factor * dy * run(cos, x),))
+        return function
+
+    report = examine(sine(1), jnp.sin, V)
+    assert report.ok, str(report)
+    assert any("returns float32, whatever it is given" in r for r in report.remarks)
+    assert not any("inside a larger" in r for r in report.remarks)
+    assert not examine(sine(1.001), jnp.sin, V).ok
 
 
 def fixed_point(a, b):

@@ -370,6 +370,15 @@ def loss(x):
     return jnp.sum(x**2) / 3
 
 
+def test_a_constant_that_an_index_is_computed_of_excuses_nothing():
+    def low(x):
+        return jnp.sort(x)[jnp.floor(0.1 * jnp.full((), 10.0)).astype(int)]
+
+    report = examine(lambda x, dy: jnp.zeros_like(x), low, P, kind="backward", digits=30)
+    assert report.exactness.agreements[0].verdict == "differ"
+    assert not report.ok
+
+
 @pytest.mark.parametrize(("factor", "verdict"), [(2 / 3, "constants"), (0.6666666666667, "differ")])
 def test_a_rounded_constant_is_no_mistake_and_a_mistaken_one_is(factor, verdict):
     report = examine(lambda x: x * factor, loss, X, kind="gradient", digits=50)

@@ -8,11 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from handgrad.compare import examine
+from handgrad.compare import diagnose, examine, fuzz, mending
 from handgrad.compare.eager import Array, Names
 from handgrad.compare.edits import _short, edits, together
+from handgrad.compare.mending import Search
 from handgrad.compare.mutate import _said_of
-from handgrad.compare.rewrite import patience, written
+from handgrad.compare.patience import patience
+from handgrad.compare.rewrite import written
 from handgrad.compare.substitutions import substitutions
 
 RNG = np.random.default_rng(0)
@@ -348,6 +350,49 @@ def test_a_loop_whose_end_an_edit_takes_away_is_stopped():
         found.compiled()(2.0, 1.0)
     report = examine(counts_down, lambda x: jnp.sum(x**4), X[0], kind="backward")
     assert not report.ok
+
+
+def root(a):
+    """By Newton, which comes to no end where a < 0."""
+    start = jnp.ones_like(a)
+    off = functools.partial(lambda a, x: jnp.any(jnp.abs(x * x - a) > 1e-6), a)
+    return jax.lax.while_loop(off, lambda x: 0.5 * (x + a / x), start)
+
+
+def newton():
+    function = jax.custom_vjp(root)
+    function.defvjp(lambda a: (root(a), a), lambda a, dy: (dy * 0.5 / jnp.sqrt(a),))
+    return function
+
+
+def soon(monkeypatch):
+    for module, name in ((mending, "ELSEWHERE"), (diagnose, "SECONDS"), (fuzz, "PATIENCE")):
+        monkeypatch.setattr(module, name, 0.05)
+
+
+def test_a_loop_that_ends_at_the_users_inputs_alone_is_stopped_elsewhere(monkeypatch):
+    soon(monkeypatch)
+    report = examine(
+        lambda a, dy: (dy / root(a),), newton(), np.array([1.0, 2, 3]), kind="backward"
+    )
+    assert not report.ok
+    assert [q.worst.index for q in report.gradients] == [(0,)]
+
+
+def test_a_search_goes_on_where_a_loop_has_no_end(monkeypatch):
+    soon(monkeypatch)
+    function = newton()
+    args = (lambda a, dy: (dy * 0.5 / jnp.sqrt(a),), function, (np.array([1.0, 2, 3]),))
+    assert fuzz.search(*args, kind="backward", trials=25).args is None
+
+
+def test_an_explanation_that_runs_out_of_time_leaves_what_is_known(monkeypatch):
+    def without_end(*_):
+        raise TimeoutError
+
+    monkeypatch.setattr(Search, "likely", without_end)
+    report = examine(lambda x, dy: (2 * dy * jnp.cos(x),), jnp.sin, X, kind="backward")
+    assert [d.kind for d in report.diagnoses] == ["factor"]
 
 
 def test_slices_of_a_line_are_dropped_together():

@@ -53,6 +53,39 @@ right_gradient = functools.partial(gradient, RIGHT)
 wrong_gradient = functools.partial(gradient, WRONG)
 
 
+# where an index is computed in floats, which a rounding error would move
+
+
+def scaled(function, by):
+    """Autodiff's cotangents, so many times."""
+
+    def backward(*args):
+        *xs, dy = args
+        return tuple(by * g for g in jax.vjp(function, *xs)[1](dy))
+
+    return backward
+
+
+def picked(x, mask):
+    return jnp.sort(x)[jnp.floor(mask.mean() * 5).astype(int)]
+
+
+def nearest(x):
+    return x[jnp.floor(jnp.asarray(PLACES) * 5).astype(int)]
+
+
+PLACES = np.linspace(0, 1, 6, dtype=np.float32)[1:5]
+MASK = np.array([1.0, 0, 1, 0, 1])
+for by in (0, 1.001, 2):
+    wrong(f"the median times {by}", scaled(jnp.median, by), jnp.median, V)
+    wrong(f"the nanmedian times {by}", scaled(jnp.nanmedian, by), jnp.nanmedian, V)
+for by in (0, 2):  # a mask stays as it is, and 3/5 times 5 is rounded
+    wrong(f"picked times {by}", scaled(picked, by), picked, V, MASK, argnums=0)
+wrong("the nearest", scaled(nearest, 1.001), nearest, V)
+right("the median", scaled(jnp.median, 1), jnp.median, V)
+right("picked", scaled(picked, 1), picked, V, MASK, argnums=0)
+
+
 # one layer, in all the ways to get it wrong
 
 

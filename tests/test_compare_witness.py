@@ -493,6 +493,38 @@ def test_exact_results_have_no_floor():
     assert not floor.any()
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: jax.grad(jnp.median)(x),  # of five: the index is 0.5 · (5.0 - 1.0), made by jit
+        lambda x: jax.grad(jnp.nanmedian)(x),
+        lambda x: x[jnp.floor(jnp.arange(4) * 0.1 * 10).astype(int)],
+        lambda x: x[jnp.floor(jnp.asarray(np.float32([0.2, 0.3])) * 10.0).astype(int)],
+        lambda x: jax.lax.map(lambda t: x[jnp.floor(t * 0.1 * 10).astype(int)], jnp.arange(4.0)),
+        lambda x: x[jnp.floor(0.25 * jnp.ones_like(x).at[4].set(x[4]).sum()).astype(int)],
+    ],
+    ids=["median", "nanmedian", "index", "float32", "scan", "exact"],
+)
+def test_an_index_that_is_computed_in_floats_does_not_jump(function):
+    floor, y = measured(function, [0.3, -1.2, 0.7, 0.1, 0.0], rounding=False)
+    assert (floor <= 8 * EPS * np.abs(y)).all()
+
+
+def test_a_constant_is_known_as_far_as_it_was_computed_or_given():
+    given = np.float32(0.7978846)
+    floor, y = measured(lambda x: x * (3.0 * jnp.asarray(given)), [0.3], rounding=False)
+    assert 1e-8 < floor / y < 1e-6
+    floor, y = measured(lambda x: (x + jnp.exp(0.1 * jnp.float64(3))) - x, [1.0], rounding=False)
+    assert EPS < floor / y < 16 * EPS
+    floor, _ = measured(lambda x: x - jnp.sqrt(jnp.full_like(x, 4.0)), [2.0], rounding=False)
+    assert floor == 0
+
+
+def test_what_is_saturated_is_not_exact():
+    floor, _ = measured(lambda x: jnp.expm1(x) + 1, [-40.0], rounding=False)
+    assert floor >= EPS / 2
+
+
 def test_ties_are_not_torn_by_the_floor():
     """At a tie the maximum's gradient would jump if equal inputs were moved apart."""
     x = np.array([1.0, 2.0, 2.0, 2.0])
