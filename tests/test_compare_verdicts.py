@@ -538,7 +538,12 @@ wrong(
 right(
     "NumPy in single precision arguments only", lambda x, dy: np.multiply(2 * x, dy), jnp.square, X
 )
-wrong("NumPy in single precision", lambda x, dy: 2 * np.float32(x) * np.float32(dy), jnp.square, X)
+wrong(
+    "NumPy in single precision",
+    lambda x, dy: 2 * np.float32(x) * np.float32(dy),
+    jnp.square,
+    X.astype(float),
+)
 
 PARAMS = {"out": [W, np.zeros(2, np.float32)], "skip": None, "count": np.int32(3)}
 
