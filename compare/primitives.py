@@ -70,13 +70,17 @@ def added(eqn: Any, inputs: list, result: Any) -> Any:
         return result
 
 
-def eps_of_its_own(eqn: Any) -> float:
-    """Of what JAX computes by itself, or Python that it calls, in less than float64; or 0."""
+def of_its_own(eqn: Any) -> np.dtype | None:
+    """What JAX computes in by itself, or Python that it calls, if that is less than float64."""
     if eqn.primitive.name in RULES or not any(f in eqn.primitive.name for f in FOREIGN):
-        return 0.0
+        return None
     dtypes = [v.aval.dtype for v in eqn.outvars]
     floats = [d for d in dtypes if jnp.issubdtype(d, np.floating) and d.itemsize < 8]
-    return max((float(jnp.finfo(d).eps) for d in floats), default=0.0)
+    return max(floats, key=eps, default=None)
+
+
+def eps(dtype: np.dtype) -> float:
+    return float(jnp.finfo(dtype).eps)
 
 
 def rule(*names: str) -> Callable[[Callable], Callable]:

@@ -22,7 +22,7 @@ from jax.extend.core import jaxpr_as_fun
 
 from handgrad.compare.interpret import Program, walk
 from handgrad.compare.laboratory import tracing
-from handgrad.compare.primitives import eps_of_its_own
+from handgrad.compare.primitives import eps, of_its_own
 
 Kind = Literal["function", "backward", "gradient"]
 COTANGENTS = ("dy", "g", "grad", "grad_output", "dout", "cotangent", "ct", "upstream")
@@ -573,10 +573,8 @@ class Row:
     def foreign(self) -> str:
         """The narrow float that a kernel or Python returns which is called from inside, or ''."""
         equations = [] if self.untraceable else self.single.equations()
-        narrow = max(equations, key=eps_of_its_own, default=None)
-        if narrow is None or not eps_of_its_own(narrow):
-            return ""
-        return str(max((v.aval.dtype for v in narrow.outvars), key=lambda d: jnp.finfo(d).eps))
+        narrow = [dtype for eqn in equations if (dtype := of_its_own(eqn)) is not None]
+        return str(max(narrow, key=eps, default=""))
 
     @functools.cached_property
     def narrow(self) -> bool:

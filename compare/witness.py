@@ -195,7 +195,8 @@ class Rounding(Fixed):
         name = eqn.primitive.name
         if all(map(self._is_fixed, inputs)):
             return results
-        own = primitives.eps_of_its_own(eqn)
+        dtype = primitives.of_its_own(eqn)
+        own = 0.0 if dtype is None else primitives.eps(dtype)
         if name not in primitives.ROUNDING and not own:
             return results
         if name == "convert_element_type" and not self._narrows(inputs, results):
