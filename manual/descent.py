@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from handgrad.manual.layout import settled
 from handgrad.manual.op import Op
 from handgrad.manual.optimizers.core import apply_updates
 from handgrad.manual.optimizers.gradient_descent import sgd
@@ -42,7 +43,7 @@ def descend(
 
     def step(carry, rows):
         params, state = carry
-        batch = jax.tree.map(lambda column: column[rows], data)
+        batch = settled(lambda d, rows: jax.tree.map(lambda c: c[rows], d), data, rows)
         value, (grads, *_) = loss.value_and_gradient(params, *batch, **config)
         updates, state = optimizer.update(grads, state, params)
         return (apply_updates(params, updates), state), value

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from handgrad.manual.layout import as_laid_out, layout_of, settled
 from handgrad.manual.mesh import axes_of, fitted, spread
 from handgrad.manual.shapes import as_float, number
 
@@ -102,13 +103,17 @@ class Op(Generic[P]):
         bound = self._bind(args, config)
         options = self._options(bound.kwargs)
         primals = jax.tree.map(lambda a: a if _is_known(a) else jnp.asarray(a), bound.args)
-        y, residuals = self._run(primals, options)
-        if jnp.shape(y) != ():
-            raise ValueError(
-                f"{self.__name__} returned shape {jnp.shape(y)}, and only a scalar has a gradient; "
-                "give pullback a cotangent of that shape"
-            )
-        cotangents = self.pullback(residuals, jnp.ones_like(y), **options)
+
+        def by_hand(primals: tuple, options: dict) -> tuple[Any, tuple]:
+            y, residuals = self._run(primals, options)
+            if jnp.shape(y) != ():
+                raise ValueError(
+                    f"{self.__name__} returned shape {jnp.shape(y)}, and only a scalar has a "
+                    "gradient; give pullback a cotangent of that shape"
+                )
+            return y, self.pullback(residuals, jnp.ones_like(y), **options)
+
+        y, cotangents = settled(by_hand, primals, options)
         return y, _Shapes.of(primals).fit(self, cotangents)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
@@ -124,7 +129,11 @@ class Op(Generic[P]):
         options = self._options(options)
         static = tuple((name, v) for name, v in options.items() if name not in traced)
         known, others = _Known.apart(traced, bound.args)
-        return self._call(static, known, *others)
+
+        def call(leaves: dict, others: list) -> Any:
+            return self._call(static, known.of(leaves), *others)
+
+        return settled(call, known.leaves, others)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
@@ -162,9 +171,12 @@ class Op(Generic[P]):
 
     def _bwd(self, static: tuple, known: "_Known", saved: tuple, dy: Any) -> tuple:
         residuals, others, shapes = saved
-        traced = known.options(others)
-        cotangents = self.pullback(residuals, dy, **dict(static), **traced)
-        return known.without(shapes.fit(self, cotangents))
+        options = dict(static) | known.options(others)
+
+        def pullback(residuals: Any, dy: Any, options: dict) -> tuple:
+            return self.pullback(residuals, dy, **options)
+
+        return known.without(shapes.fit(self, settled(pullback, residuals, dy, options)))
 
     def _options(self, given: dict[str, Any]) -> dict[str, Any]:
         """What has a number as its default is a number, what has a truth value is one."""
@@ -370,6 +382,9 @@ class _Known:
         others = [x for k, x in enumerate(given + numbers) if k not in known]
         return cls(known, of_options, of_args), others
 
+    def of(self, leaves: dict[int, Any]) -> "_Known":
+        return _Known(leaves, self._options, self._args)
+
     def together(self, others: Iterable) -> tuple[dict, tuple]:
         """All options and arguments, by what is not known of them."""
         number = self._options.num_leaves
@@ -398,7 +413,7 @@ class _Known:
 
 
 class _Shapes:
-    """The shapes, dtypes and mesh axes of the positional arguments: static, so no array is kept."""
+    """Shapes, dtypes and layouts of the positional arguments: static, so no array is kept."""
 
     def __init__(self, structures: tuple):
         self.structures = structures
@@ -414,7 +429,9 @@ class _Shapes:
         def describe(arg):
             leaves, tree = jax.tree.flatten(arg, is_leaf=_is_none)
             return tree, tuple(
-                None if leaf is None else (jnp.shape(leaf), jnp.result_type(leaf), axes_of(leaf))
+                None
+                if leaf is None
+                else (jnp.shape(leaf), jnp.result_type(leaf), axes_of(leaf), layout_of(leaf))
                 for leaf in leaves
             )
 
@@ -453,7 +470,7 @@ class _Shapes:
             if aval is None:  # no array was given here, such as a bias left out
                 found.append(None)
                 continue
-            shape, dtype, axes = aval
+            shape, dtype, axes, layout = aval
             if not _differentiable(aval):
                 found.append(np.zeros(shape, jax.dtypes.float0))
                 continue
@@ -466,6 +483,7 @@ class _Shapes:
                 raise ValueError(
                     f"the cotangent of {where} has shape {jnp.shape(leaf)}; it must be {shape}"
                 )
+            leaf = as_laid_out(leaf, layout)
             leaf = fitted(leaf, axes)  # the sum over a mesh before the rounding to a narrow dtype
             found.append(leaf if jnp.result_type(leaf) == dtype else jnp.asarray(leaf, dtype))
         return jax.tree.unflatten(tree, found)
