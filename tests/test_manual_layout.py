@@ -147,7 +147,19 @@ def descended(params, *data):
 
 ours = jax.jit(descended)(params, rows, t)
 close(ours, descended(*jax.tree.map(np.asarray, (params, rows, t))), "descend")
-assert [*map(spec_of, jax.tree.leaves(ours[0]))] == [*map(spec_of, jax.tree.leaves(params))]
+laid = [*map(spec_of, jax.tree.leaves(params))]
+assert [*map(spec_of, jax.tree.leaves(ours[0]))] == laid
+
+for make in (optimizers.adam, optimizers.adafactor, optimizers.lamb, optimizers.muon):
+    optimizer = make(0.1)
+
+    def stepped(params):
+        updates, _ = optimizer.update(params, optimizer.init(params), params)
+        return optimizers.apply_updates(params, updates)
+
+    ours = jax.jit(stepped)(params)
+    close(ours, jax.jit(stepped)(jax.tree.map(np.asarray, params)), make.__name__)
+    assert [*map(spec_of, jax.tree.leaves(ours))] == laid, make.__name__
 """
 )
 

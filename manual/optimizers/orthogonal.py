@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from handgrad.manual.layout import settled
 from handgrad.manual.optimizers.core import (
     GradientTransformation,
     Rate,
@@ -151,6 +152,10 @@ def orthogonalize(
     if matrix.ndim != 2:
         raise ValueError(f"orthogonalize takes a matrix; it was given shape {matrix.shape}")
     _check_iteration("orthogonalize", ns_coeffs, ns_steps)
+    return settled(_iterated, matrix, ns_coeffs, ns_steps, eps)
+
+
+def _iterated(matrix, ns_coeffs, ns_steps, eps):
     a, b, c = ns_coeffs
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
