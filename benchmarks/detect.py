@@ -33,6 +33,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from handgrad.manual.quick import compiled
+
 # What a reader must find in the explanation to recognise the mistake: a kind of diagnosis, or the
 # words of a mend. A word that other mistakes share does not count; the line alone counts only
 # where a change of that very line is given that makes the derivation right.
@@ -165,7 +167,6 @@ def hips_check_grads(entry: Entry) -> Callable:
     return check
 
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 BRIDGES: dict[str, tuple] = {}
 TRUTHS: dict[str, tuple] = {}
 
@@ -189,7 +190,6 @@ def build_bridge(entry: Entry) -> tuple[Callable, Callable, list[np.ndarray]]:
         return tuple(grads[i] for i in where)
 
     floats = [entry.args[i] for i in where]
-    compiled = functools.partial(jax.jit, compiler_options=QUICK)
     fast_forward, fast_pull = compiled(of_floats), compiled(pull)
     with jax.enable_x64(True):
         dy = cotangent(entry)
@@ -251,7 +251,7 @@ def deviation(entry: Entry) -> float:
         dy = cotangent(entry)
         if entry.function not in TRUTHS:  # its wrong entries share their sample
             pull = functools.partial(pullback, entry.reference)
-            TRUTHS[entry.function] = jax.jit(pull, compiler_options=QUICK)(entry.args, dy)
+            TRUTHS[entry.function] = compiled(pull)(entry.args, dy)
     truth = TRUTHS[entry.function]
     return distance(backward(*floats, dy), tuple(t for t in truth if t is not None))
 

@@ -174,7 +174,9 @@ class Program:
                 for var in step.dead:
                     del values[var]
         return [
-            _array(a.val, a.aval) if isinstance(a, core.Literal) else values[a]
+            constant(self._widen(_array(a.val, a.aval)))
+            if isinstance(a, core.Literal)
+            else values[a]
             for a in jaxpr.outvars
         ]
 

@@ -138,8 +138,8 @@ for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
 @rule("div")
 @widened
 def _div(x, y, **_):
-    if x.dtype.kind in "iu":  # towards zero, where NumPy's // goes down
-        return np.where(y == 0, -1, (x - np.fmod(x, y)) // np.where(y == 0, 1, y))
+    if x.dtype.kind in "iu":  # towards zero, where NumPy's // goes down; all bits are 1 of x / 0
+        return np.where(y == 0, ~np.zeros_like(x), (x - np.fmod(x, y)) // np.where(y == 0, 1, y))
     return np.divide(x, y)
 
 

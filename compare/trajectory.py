@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from handgrad.manual.quick import compiled
+
 __all__ = ["Pairs", "Run", "check_recorded", "frozen_by_tracing", "rounded", "steps_at_once"]
 
 SYNONYMS = {"t": "count", "step": "count", "m": "mu", "v": "nu"}
@@ -108,7 +110,7 @@ def _compiled(optimizer, pick, asked):
         carry = _moved(params, updates), state
         return carry, (grads, pick(*carry))
 
-    @functools.partial(jax.jit, static_argnums=(2, 3), compiler_options=_quick())
+    @functools.partial(compiled, static_argnums=(2, 3))
     def go(carry, grads, length, first):
         if first:
             carry = carry, optimizer.init(carry)
@@ -146,22 +148,6 @@ def _plain(optimizer, pick, asked):
 
 def _joined(start: Any, steps: Any) -> np.ndarray:
     return np.concatenate([np.asarray(start)[None], np.asarray(steps)]).astype(np.float64)
-
-
-@functools.cache
-def _quick() -> dict[str, Any]:
-    """The options of XLA that compile these small loops four times as fast, where it has them."""
-    wanted: dict[str, Any] = {
-        "xla_backend_optimization_level": 0,
-        "xla_llvm_disable_expensive_passes": True,
-        "xla_cpu_use_fusion_emitters": False,
-    }
-    for option in dict(wanted):
-        try:
-            jax.jit(lambda: 0, compiler_options={option: wanted[option]}).lower().compile()
-        except jax.errors.JaxRuntimeError:
-            del wanted[option]
-    return wanted
 
 
 def steps_at_once(params, steps):

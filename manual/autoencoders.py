@@ -31,7 +31,7 @@ def vae_loss(params, x, noise, *, beta=1.0, activation="tanh"):
     arrays("vae_loss", x=x, noise=noise)
     check_layers("vae_loss", "encoder", encoder, x)
     code, kept_encoder = mlp.forward(encoder, x, activation=activation)
-    if x.ndim != 2 or noise.ndim != 2 or code.shape != (len(noise), 2 * noise.shape[1]):
+    if x.ndim != 2 or noise.ndim != 2 or code.shape != (noise.shape[0], 2 * noise.shape[1]):
         raise ValueError(
             f"vae_loss: x has shape {x.shape}, noise {noise.shape} and what the encoder gives "
             f"{code.shape}; they must be (batch, pixels), (batch, latents) and (batch, 2 latents)"

@@ -8,7 +8,7 @@ from jax import lax
 
 from handgrad.manual.numerics import wide, widen
 from handgrad.manual.op import op
-from handgrad.manual.shapes import whole
+from handgrad.manual.shapes import is_less, whole
 
 __all__ = ["conv", "conv_transpose"]
 
@@ -195,7 +195,7 @@ class _Options(NamedTuple):
             for n, e, (low, high) in zip(sizes, self.spreads, self.pads, strict=True)
         ]
         covers = self.covers(window)
-        if any(p < c for p, c in zip(padded, covers, strict=True)):
+        if any(map(is_less, padded, covers)):
             raise ValueError(
                 f"conv: the kernel covers {tuple(covers)}, more than the {tuple(padded)} of x with "
                 f"its padding; the spatial axes of x are {sizes}, and the window is {window}"

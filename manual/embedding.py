@@ -87,7 +87,7 @@ def sinusoidal_positions(x, *, base=10000.0, offset=0):
     _check_sequence("sinusoidal_positions", x, pairs=True)
     positive("sinusoidal_positions", base=base)
     number("sinusoidal_positions", offset=offset)
-    waves = _waves(offset + np.arange(x.shape[-2]), x.shape[-1], base, x.dtype)
+    waves = _waves(offset + _steps(x), x.shape[-1], base, x.dtype)
     waves = jnp.stack(waves, -1).reshape(x.shape[-2:])
     return (widen(x) + jnp.broadcast_to(waves, x.shape)).astype(x.dtype), ()
 
@@ -127,7 +127,7 @@ def _(_residuals, dy, *, positions, base, interleaved):
 
 def _turn(x, positions, base, interleaved, sense):
     """The pairs of x turned forwards (sense 1) or back (−1)."""
-    positions = np.arange(x.shape[-2]) if positions is None else positions
+    positions = _steps(x) if positions is None else positions
     waves = _waves(positions, x.shape[-1], base, x.dtype)
     z, half = widen(x), x.shape[-1] // 2
     sin, cos = (jnp.broadcast_to(wave, (*x.shape[:-1], half)) for wave in waves)
@@ -135,6 +135,11 @@ def _turn(x, positions, base, interleaved, sense):
     turned = [a * cos - sense * b * sin, b * cos + sense * a * sin]
     y = jnp.stack(turned, -1).reshape(x.shape) if interleaved else jnp.concatenate(turned, -1)
     return y.astype(x.dtype)
+
+
+def _steps(x):
+    """0, 1, 2, …: known, but where the time is symbolic, as `jax.export` has it."""
+    return (np if isinstance(x.shape[-2], int) else jnp).arange(x.shape[-2])
 
 
 def _waves(positions, features, base, dtype):

@@ -88,7 +88,7 @@ def _by_blocks(x, w, b, labels, reduction, block, ignore_index):
         def some(k, state):  # of the columns: what is made of them is still in the cache when used
             dw, db, dx = state
             start = jnp.minimum(k * width, classes - width)
-            column = start + lax.broadcasted_iota(c.dtype, (len(x), width), 1)
+            column = start + lax.broadcasted_iota(c.dtype, (x.shape[0], width), 1)
             ds = jnp.where(column == c, -others, _columns(e, start, width))  # times total
             if classes % width:
                 ds = jnp.where(column < k * width, 0, ds)  # these the one before has had
@@ -127,10 +127,12 @@ def _add(to, more, start):
 
 def _blocks(rows, block, fill=0):
     """(N, ·) -> (blocks, rows of each, ·), as many in all, filled up with rows of `fill`."""
-    number = max(-(-len(rows) // block), 1)
-    block = max(-(-len(rows) // number), 1)
-    rows = jnp.pad(rows, [(0, -len(rows) % block), (0, 0)], constant_values=fill)
-    return rows.reshape(len(rows) // block, block, rows.shape[1])
+    size = rows.shape[0]
+    if isinstance(size, int):  # not a symbolic one, as `jax.export` has it
+        number = max(-(-size // block), 1)
+        block = max(-(-size // number), 1)
+    rows = jnp.pad(rows, [(0, -size % block), (0, 0)], constant_values=fill)
+    return rows.reshape(-(-size // block), block, rows.shape[1])
 
 
 def _classes(labels, block, beyond, ignore_index):

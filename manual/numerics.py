@@ -42,12 +42,12 @@ Normaliser: TypeAlias = tuple[jax.Array, jax.Array]
 
 
 def wide(dtype: jnp.dtype) -> jnp.dtype:
-    """The dtype to accumulate in: float32 for bfloat16 and float16, JAX's float for integers."""
+    """The dtype to accumulate in: float32 for what is narrower, JAX's float for integers."""
     if jnp.issubdtype(dtype, jnp.complexfloating):
         raise TypeError(f"{dtype} came, and the operation is one of real numbers")
     if not jnp.issubdtype(dtype, jnp.floating):
         return jnp.dtype(jnp.result_type(float))
-    return jnp.dtype(jnp.float32) if dtype in (jnp.bfloat16, jnp.float16) else jnp.dtype(dtype)
+    return jnp.dtype(jnp.float32) if jnp.dtype(dtype).itemsize < 4 else jnp.dtype(dtype)
 
 
 def widen(x: jax.Array) -> jax.Array:

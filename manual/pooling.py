@@ -16,6 +16,7 @@ from jax import lax
 from handgrad.manual.convolution import pairs, per_axis
 from handgrad.manual.numerics import widen
 from handgrad.manual.op import op
+from handgrad.manual.shapes import is_less
 
 __all__ = ["average_pool", "global_average_pool", "global_max_pool", "max_pool"]
 
@@ -156,7 +157,7 @@ def _(residuals, dy):
     _, *space, channels = shape.shape
     here = lax.broadcasted_iota(place.dtype, (1, math.prod(space), channels), 1)
     dx = jnp.where(here == place, dy[:, None], 0)
-    return (dx.reshape(len(dy), *space, channels),)
+    return (dx.reshape(dy.shape[0], *space, channels),)
 
 
 def _places(name, x):
@@ -268,7 +269,7 @@ def _axes(name, x, window, stride, padding):
         )
     ]
     for axis in axes:
-        if not axis.size or axis.out < 1:
+        if is_less(axis.size, 1) or is_less(axis.out, 1):
             raise ValueError(
                 f"{name}: x has shape {jnp.shape(x)}; with padding ({axis.low}, {axis.high}) axis "
                 f"{axis.axis} must have room for the window of {axis.window}"

@@ -18,6 +18,7 @@ __all__ = [
     "floating",
     "indices_below",
     "inside",
+    "is_less",
     "known",
     "number",
     "one_of",
@@ -58,6 +59,14 @@ def one_of(name: str, known: Iterable[str], **option: Any) -> None:
     ((called, value),) = option.items()
     if not isinstance(value, str) or value not in known:
         raise ValueError(f"{name}: {called} is {value!r}; it must be one of: {', '.join(known)}")
+
+
+def is_less(size: Any, other: Any) -> bool:
+    """Whether one size is less than another; not, where it depends on what a symbolic one is."""
+    try:
+        return bool(size < other)
+    except jax.errors.InconclusiveDimensionOperation:
+        return False
 
 
 def known(array: Any) -> np.ndarray | None:

@@ -126,8 +126,7 @@ def backward(cell: Cell, residuals, dstates, dend, alive=None, cuts=None, revers
         of_x = jnp.transpose(to_x(maps, deltas).reshape(features, size, batch), (2, 1, 0))
         return dstate, lax.dynamic_update_slice_in_dim(dx, of_x, first, 1), dmaps
 
-    size = min(max(_COLUMNS // max(batch, 1), 1), time)
-    blocks, rest = divmod(time, size)
+    size, blocks, rest = _blocks(batch, time)
 
     def whole(carried):
         if blocks == 1:
@@ -146,6 +145,14 @@ def backward(cell: Cell, residuals, dstates, dend, alive=None, cuts=None, revers
     return dx, tuple(d.T for d in dstate), cell.parts(dmaps, features)
 
 
+def _blocks(batch, time):
+    """The steps of a block, how many blocks there are, and what is left over."""
+    if not isinstance(batch, int) or not isinstance(time, int):  # symbolic, in `jax.export`
+        return time, 1, 0
+    size = min(max(_COLUMNS // max(batch, 1), 1), time)
+    return size, *divmod(time, size)
+
+
 def _at(x, t):
     """(batch, time, ·) -> (batch, ·) at one step."""
     return lax.dynamic_index_in_dim(x, t, 1, keepdims=False)
@@ -157,7 +164,7 @@ def _steps(x, first, size):
 
 def _before(states, after, start, first, reverse):
     """(steps, batch, ·): the state before each step of a block, one step away from those after."""
-    outside = first + len(after) if reverse else first - 1
+    outside = first + after.shape[0] if reverse else first - 1
     known = (outside >= 0) & (outside < states.shape[1])
     edge = jnp.where(known, _at(states, jnp.clip(outside, 0, states.shape[1] - 1)), start)[None]
     return jnp.concatenate([after[1:], edge] if reverse else [edge, after[:-1]])

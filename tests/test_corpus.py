@@ -5,7 +5,6 @@ passes of one function at once. A right form that loses digits at large inputs i
 that agrees to rounding at scale 1.
 """
 
-import functools
 import importlib
 import linecache
 import sys
@@ -16,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from handgrad.manual.quick import compiled
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 try:
@@ -31,13 +32,6 @@ FUNCTIONS = sorted({entry.function for entry in ENTRIES})
 # The smallest planted error is 1e-11 of one element, which may be smaller than the RMS; the right
 # forms it is planted in lie below 1e-12, so that no wrong entry is wrong by rounding only.
 SMALLEST = 3e-12
-
-# Programs that run once: compiling is what takes the time.
-QUICK = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-    "xla_cpu_use_fusion_emitters": False,
-}
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +55,7 @@ def measured(entries):
         traced = list(dict.fromkeys(e.backward for e in group if e.category != "numpy"))
         traced = [b for b in traced if "numpy" not in b.__name__]
 
-        @functools.partial(jax.jit, compiler_options=QUICK)
+        @compiled
         def run(args, dy, reference=reference, traced=traced):
             return proof.pullback(reference, args, dy), [b(*args, dy) for b in traced]
 

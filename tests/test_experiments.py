@@ -30,7 +30,6 @@ def saved(tmp_path_factory):
     return results
 
 
-@pytest.mark.sweep(3)
 @pytest.mark.parametrize("name", figures.EXPERIMENTS)
 def test_the_claim_holds_in_what_was_measured(saved, name):
     (result,) = [r for path, r in saved.items() if path.stem == name]

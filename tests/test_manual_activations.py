@@ -357,3 +357,19 @@ def test_expm1_has_its_digits_in_both_precisions():
     second = jax.vmap(jax.grad(jax.grad(expm1)))
     points = jnp.array([-jnp.inf, -1.0, -0.3, 0.0, 0.3, 1.0])
     np.testing.assert_allclose(second(points), jnp.exp(points), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float8_e4m3fn, jnp.float8_e5m2])
+@pytest.mark.parametrize("name", ["gelu", "softmax", "log_softmax", "mish", "silu", "tanh"])
+def test_in_float8_it_is_rounded_once(name, dtype):
+    """Of e4m3fn the largest number is 448, and there is no infinity: a maximum from −∞ is NaN."""
+    f = getattr(manual, name)
+    x = jnp.array([-2, -0.5, 0, 0.5, 2], dtype)
+    exact = f(x.astype(jnp.float32))
+    y, pull = jax.vjp(f, x)
+    assert y.dtype == dtype
+    np.testing.assert_array_equal(y.astype(jnp.float32), exact.astype(dtype).astype(jnp.float32))
+    dx = pull(jnp.ones_like(y))[0].astype(jnp.float32)
+    (expected,) = jax.vjp(f, x.astype(jnp.float32))[1](jnp.ones_like(exact))
+    # of float8 an eighth or a quarter is one step, and y itself is rounded to it
+    np.testing.assert_allclose(dx, expected, rtol=0.25, atol=0.25)
