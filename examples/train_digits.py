@@ -356,20 +356,23 @@ def picture(results: dict[Method, Curves], path: pathlib.Path) -> None:
         starts = np.arange(0, c.hand.size, width)
         sizes = np.diff(starts, append=c.hand.size)
         epochs = c.epochs[starts]
-        of = f"of {width} step{'s' * (width > 1)}"
-        above.fill_between(
-            epochs, np.minimum.reduceat(c.hand, starts), np.maximum.reduceat(c.hand, starts),
-            alpha=0.25, linewidth=0, label=f"least to largest {of}",
-        )  # fmt: skip
+        of, mean = "at every step", ""
+        if width > 1:
+            of, mean = f"largest of {width} steps", ", their mean"
+            above.fill_between(
+                epochs, np.minimum.reduceat(c.hand, starts), np.maximum.reduceat(c.hand, starts),
+                alpha=0.25, linewidth=0, label=f"least to {of}",
+            )  # fmt: skip
         means = [np.add.reduceat(curve, starts) / sizes for curve in (c.hand, c.autodiff)]
-        above.plot(epochs, means[0], linewidth=3, alpha=0.6, label="by hand, their mean")
-        above.plot(epochs, means[1], "k--", linewidth=0.8, label="autodiff, their mean")
+        above.plot(epochs, means[0], linewidth=3, alpha=0.6, label=f"by hand{mean}")
+        above.plot(epochs, means[1], "k--", linewidth=0.8, label=f"autodiff{mean}")
         above.set_yscale("log")
         above.set_title(f"{method.title}: {c.accuracy:.1%} of the test digits", fontsize=10)
         above.legend(fontsize=8, loc="lower left")
         apart = np.maximum.reduceat(np.abs(c.hand - c.autodiff), starts)
-        below.plot(epochs, apart, ".", markersize=3, label=f"largest {of}")
-        below.axhline(c.rounding, color="gray", label="one ulp in the first weights leads to")
+        below.plot(epochs, apart, ".", markersize=3, clip_on=False, label=of)
+        told = "one ulp in the first weights leads to"
+        below.axhline(c.rounding, color="gray", zorder=1, label=told)
         below.set_yscale("symlog", linthresh=1e-8)
         below.set_xlabel("epoch")
         below.legend(fontsize=8, loc="lower left")

@@ -177,8 +177,11 @@ def picture(results: dict[str, Curves], path: pathlib.Path) -> None:
         above.plot(c.autodiff, "k--", linewidth=0.8, label="autodiff")
         above.set_title(name, fontsize=10)
         above.legend(fontsize=8)
-        below.plot(np.abs(c.hand - c.autodiff), ".", markersize=3, label="at every step")
-        below.axhline(c.rounding, color="gray", label="one ulp in the first weights leads to")
+        below.plot(
+            np.abs(c.hand - c.autodiff), ".", markersize=3, clip_on=False, label="at every step"
+        )
+        told = "one ulp in the first weights leads to"
+        below.axhline(c.rounding, color="gray", zorder=1, label=told)
         below.set_yscale("symlog", linthresh=1e-8)
         below.set_xlabel("step")
         below.legend(fontsize=8)
