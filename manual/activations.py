@@ -18,6 +18,7 @@ from handgrad.manual.numerics import (
     log_probabilities,
     logistic,
     normalise,
+    rounded,
     sigmoid_and_slope,
     tanh_and_slope,
     widen,
@@ -425,7 +426,7 @@ def log_sum_exp(x, *, axis=-1, keepdims=False):
         )
     peak = widen(x).max(axis, keepdims=True)
     peak = jnp.where(jnp.isfinite(peak), peak, 0)  # of infinities the sum is infinite, or zero
-    total = exp(widen(x) - peak).sum(axis, keepdims=True)  # else 1 or more: no overflow
+    total = exp(rounded(x) - peak).sum(axis, keepdims=True)  # else 1 or more: no overflow
     y = (peak + jnp.log(total)).astype(x.dtype)
     return y if keepdims else y.squeeze(axis), (x, peak, total)
 
@@ -434,4 +435,4 @@ def log_sum_exp(x, *, axis=-1, keepdims=False):
 def _(residuals, dy, *, axis, keepdims):
     x, peak, total = residuals
     dy = widen(dy) if keepdims else jnp.expand_dims(widen(dy), axis)
-    return ((exp(widen(x) - peak) * (dy / total)).astype(x.dtype),)
+    return ((exp(rounded(x) - peak) * (dy / total)).astype(x.dtype),)

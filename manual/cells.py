@@ -76,7 +76,9 @@ def behind(maps):
 def to_x(maps, deltas):
     """x̄ = Σ Wx δ over the maps that read x."""
     of_maps = zip(maps, deltas, strict=False)  # peepholes have no δ of their own
-    return functools.reduce(jnp.add, [m.wx @ delta for m, delta in of_maps if m.wx is not None])
+    return functools.reduce(
+        jnp.add, [jnp.tensordot(m.wx, delta, 1) for m, delta in of_maps if m.wx is not None]
+    )
 
 
 def _each(f, maps):
@@ -98,7 +100,7 @@ def _to_h(linear, delta):
 
 def _gathered(delta, *rows):
     """W̄ᵀ = Σ δ [x; h]ᵀ and b̄ = Σ δ."""
-    return delta @ jnp.concatenate(rows, 1), delta.sum(1)
+    return jnp.tensordot(delta, jnp.concatenate(rows, 2), ((1, 2), (0, 1))), delta.sum((1, 2))
 
 
 def _parts(linear, size):
@@ -175,7 +177,7 @@ def _gather_peeping(deltas, x, before, after, kept):
     """p̄ᵢ = Σ δᵢ ∘ c₋,   p̄_f = Σ δ_f ∘ c₋,   p̄ₒ = Σ δₒ ∘ c."""
     i, f, _, o = jnp.split(deltas[0], 4)
     pairs = (i, before[1]), (f, before[1]), (o, after[1])
-    dp = jnp.stack([(delta * c.T).sum(1) for delta, c in pairs])
+    dp = jnp.stack([(delta * jnp.moveaxis(c, 2, 0)).sum((1, 2)) for delta, c in pairs])
     return *_gather_one(deltas, x, before, after, kept), dp
 
 
@@ -211,7 +213,7 @@ def _gru_back(dstate, kept, maps):
 def _gather_gru(deltas, x, before, after, kept):
     """Ūₙ reads r ∘ h₋, the others h₋."""
     (gates, new), (h,) = deltas, before
-    r = jnp.swapaxes(kept[3], 1, 2).reshape(h.shape)
+    r = jnp.swapaxes(kept[3], 1, 2)
     return _gathered(gates, x, h), _gathered(new, x, r * h)
 
 

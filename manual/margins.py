@@ -12,6 +12,7 @@ from handgrad.manual.numerics import (
     normalise,
     over,
     probabilities,
+    rounded,
     wide,
     widen,
 )
@@ -206,7 +207,8 @@ def info_nce(queries, keys, *, temperature=0.1, symmetric=False):
             ", of one sample at least"
         )
     positive("info_nce", temperature=temperature)
-    s = jnp.matmul(queries, keys.T, preferred_element_type=wide(queries.dtype)) / temperature
+    s = jnp.matmul(queries, keys.T, preferred_element_type=wide(queries.dtype))
+    s = rounded(s / temperature)  # once: so is the largest less itself 0 in all that is made of it
     normalisers = [normalise(s, axis) for axis in ((1, 0) if symmetric else (1,))]
     own = jnp.diagonal(s)
     log_p = [log_probabilities(own, (peak.ravel(), rest.ravel())) for peak, rest in normalisers]

@@ -26,6 +26,7 @@ __all__ = [
     "outer",
     "over",
     "probabilities",
+    "rounded",
     "sigmoid_and_slope",
     "tanh_and_slope",
     "wide",
@@ -100,15 +101,24 @@ def _as_it_is(_x, _peak, total):
 def log_probabilities(x: jax.Array, normaliser: Normaliser) -> jax.Array:
     """ln p = (x − xₘ) − ln(1 + r), p = softmax x."""
     peak, rest = normaliser
-    x, peak = widen(x), lax.optimization_barrier(peak)  # or XLA writes down the sum's x − xₘ
-    x = jnp.where(x <= jnp.inf, x, jnp.nan)  # itself; a product is rounded before x − xₘ by it
-    return x - peak - jnp.log1p(rest)
+    peak = lax.optimization_barrier(peak)  # or XLA writes down the sum's x − xₘ
+    return rounded(x) - peak - jnp.log1p(rest)
 
 
 def probabilities(x: jax.Array, normaliser: Normaliser) -> jax.Array:
     """p = softmax x = e^{x−xₘ}/(1 + r). 1 − p with all its digits is −(e^{ln p} − 1), by expm1."""
     peak, rest = normaliser
     return jnp.exp(widen(x) - peak) / (1 + rest)
+
+
+def rounded(x: jax.Array) -> jax.Array:
+    """x in the dtype to accumulate in, a product rounded to it: a − xₘ is then 0 at the largest.
+
+    Within one kernel XLA takes the product a = c z and the difference a − xₘ in one step, with one
+    rounding; only a choice between them parts them.
+    """
+    x = widen(x)
+    return jnp.where(x <= jnp.inf, x, jnp.nan)
 
 
 def exp(x: jax.Array) -> jax.Array:

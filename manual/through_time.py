@@ -116,14 +116,13 @@ def backward(cell: Cell, residuals, dstates, dend, alive=None, cuts=None, revers
         given = tuple(jnp.transpose(_steps(d, first, size), (1, 2, 0)) for d in dstates)
         steps = first + jnp.arange(size), given
         dstate, deltas = lax.scan(step, dstate, steps, reverse=not reverse)
-        deltas = [jnp.swapaxes(d, 0, 1).reshape(d.shape[1], size * batch) for d in deltas]
+        deltas = [jnp.swapaxes(d, 0, 1) for d in deltas]
         after = [jnp.swapaxes(_steps(s, first, size), 0, 1) for s in states]
         before = [_before(*of, first, reverse) for of in zip(states, after, state, strict=True)]
         rows = jnp.swapaxes(_steps(x, first, size), 0, 1), before, after
-        rows = jax.tree.map(lambda a: a.reshape(size * batch, a.shape[2]), rows)
         of_block = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, first, size), kept)
         dmaps = jax.tree.map(jnp.add, dmaps, cell.gather(deltas, *rows, of_block))
-        of_x = jnp.transpose(to_x(maps, deltas).reshape(features, size, batch), (2, 1, 0))
+        of_x = jnp.transpose(to_x(maps, deltas), (2, 1, 0))
         return dstate, lax.dynamic_update_slice_in_dim(dx, of_x, first, 1), dmaps
 
     size, blocks, rest = _blocks(batch, time)

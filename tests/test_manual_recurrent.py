@@ -33,7 +33,7 @@ def in_ulps(found, truth):
     return np.where(kept, np.abs(found - truth) / np.where(kept, scale, 1) / 2.0**-23, 0).max(-1)
 
 
-def errors(f, args, movements=8):
+def errors(f, args, movements=32):
     """Of the float32 gradients, and of exact ones where the inputs are half an ulp aside."""
     narrow = [None if a is None else np.float32(a) for a in args]
     found = rows_of_jacobian(f)(*narrow)
