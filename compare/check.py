@@ -48,8 +48,9 @@ def check_backward(
 ) -> Report:  # fmt: skip
     """Verify a hand-derived `backward(*args, dy)`, as on paper, against autodiff of `reference`.
 
-    It returns a tuple with one cotangent for each argument in order (`None` for integers), of
-    the argument's shape; dy has the shape of the reference's output. Else as `check`.
+    It returns a tuple with one cotangent for each argument in order (`None` for integers, or
+    without these), of the argument's shape; dy has the shape of the reference's output. Else as
+    `check`.
     """
     __tracebackhide__ = True
     options: dict[str, Any] = dict(

@@ -114,6 +114,10 @@ def _cotangent(e: Evidence, i: int):
         ones = e.by_autodiff([np.ones_like(dy) for dy in e.cotangents])[i]
         where = ": it is the one for dy = 1" if e.same(i, e.hand[i], ones) else ""
         return "ignores-cotangent", f"ignores the cotangent dy{where}; multiply by dy (chain rule)"
+    for which, dy in enumerate(e.cotangents if len(e.cotangents) > 1 else ()):
+        without = [0 * d if k == which else d for k, d in enumerate(e.cotangents)]
+        if dy.any() and e.same(i, e.hand[i], e.by_autodiff(without)[i]):
+            return "ignores-cotangent", f"ignores dy[{which}], the cotangent of output {which}"
     if not e.same(i, doubled, 2 * e.hand[i]):
         for power in (2, 3):
             if e.same(i, e.hand[i], e.by_autodiff([dy**power for dy in e.cotangents])[i]):
@@ -141,7 +145,21 @@ def _factor(e: Evidence, i: int):
     r = ratio.real
     if abs(r + 1) < 1e-9:
         return "sign", "has the wrong sign"
-    return "factor", f"is {_number(r)} times the right one{_origin(e, abs(r), i)}"
+    origin = _origin(e, abs(r), i)
+    for text, total in () if origin else _totals(e):
+        if abs(r - total) < 1e-9 * abs(r):
+            return "operand", f"is the right one times {text}: divide by it"
+        if abs(r * total - 1) < 1e-9:
+            return "operand", f"is the right one over {text}: do not divide by it"
+    return "factor", f"is {_number(r)} times the right one{origin}"
+
+
+def _totals(e: Evidence) -> Iterator[tuple[str, float]]:
+    """What weights and masks are divided by."""
+    for name, value in [*zip(e.names, e.values, strict=True), *e.known]:
+        if value.size > 1 and value.dtype.kind in "fib":
+            yield f"{name}.sum()", float(value.sum())
+            yield f"{name}.mean()", float(value.mean())
 
 
 def _conjugate(e: Evidence, i: int):
@@ -425,7 +443,8 @@ def _where(e: Evidence, i: int):
             if missing in (0, n - 1):
                 place = "first" if missing == 0 else "last"
                 return "slice", f"is right in the {place} along axis {axis} only"
-    if x.shape == wrong.shape and x.dtype.kind == "f":
+    told = 2**wrong.size >= CHANCE
+    if x.shape == wrong.shape and x.dtype.kind == "f" and told:
         for mask, text in ((x < 0, "negative"), (x > 0, "positive"), (x == 0, "zero")):
             if (
                 mask.any()

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from handgrad.compare.slips import SLIPS
-from handgrad.compare.slips_of_calls import MODULES, Site
+from handgrad.compare.slips_of_calls import MODULES, Site, minus
 
 LONGEST = 90  # characters of an expression that is quoted whole
 
@@ -147,6 +147,7 @@ def together(tree: ast.AST) -> Iterator[Edit]:
             alike.setdefault(key, []).append(edit)
     yield from _renamed(tree)
     yield from _turned(tree)
+    yield from _negated(tree)
     yield from _statements(tree)
     yield from _pairs(tree)
     for group in sliced.values():
@@ -206,6 +207,24 @@ def _turned(tree: ast.AST) -> Iterator[Edit]:
                         turned = ast.Attribute(site.node, "T", ast.Load())
                         edits.append(Edit("transposed", site, turned))
                 yield _as_one(edits)
+
+
+def _negated(tree: ast.AST) -> Iterator[Edit]:
+    """Everything that is returned, with the other sign."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Return(ast.Tuple() as several):
+                above = [s for s in sites(tree) if s.parent is several]
+                every = [s for s in above if not isinstance(s.node, ast.Constant)]
+                if len(every) > 1:
+                    yield _as_one([Edit("wrong sign", s, _minus(s.node)) for s in every])
+
+
+def _minus(node: Any) -> Any:
+    match node:
+        case ast.UnaryOp(ast.USub(), operand):
+            return operand
+    return minus(node)
 
 
 def _pairs(tree: ast.AST) -> Iterator[Edit]:

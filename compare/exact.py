@@ -25,7 +25,7 @@ LEAST, MOST = 20, 1000  # digits
 RANGE = 650  # more digits than the exponents of float64 span
 WORK = 1e6  # numbers computed in one row: some seconds
 MOVES = 6  # of the constants
-SPREAD = 8.0  # so many times what the moves do is put down to the constants
+SPREAD = 32.0  # times what the moves do is due to constants, or a series that ends with them
 
 
 def available(digits: Any) -> int:
@@ -192,24 +192,36 @@ class _Looked:
 class _Moved(witness.Fixed):
     """Moves every constant that is no short binary number by an ulp or two.
 
-    The same constant is moved in the same way wherever it stands.
+    The same constant is moved in the same way wherever it stands; what is computed out of short
+    ones, as ln 2 may be, has all its digits and stays.
     """
+
+    rounds_by = 0.0
 
     def __init__(self, salt: np.uint64):
         super().__init__()
         self.salt = salt
 
+    def constant(self, x: Any) -> Any:
+        long = x.dtype == object and _long(_plain_floats(x)).any()
+        self._fix([x], witness.EPS * bool(long))
+        return x
+
     def moved(self, x: Any) -> Any:
-        if not isinstance(x, np.ndarray) or x.dtype != object:
+        known = self.fixed[id(x)][1]
+        if not known or x.dtype != object:
             return x
         plain = _plain_floats(x)
-        long = np.isfinite(plain) & (np.frexp(plain)[0] * 2.0**16 % 1 != 0)
-        known = np.where(witness.singles(plain), witness.SINGLE / 2, witness.EPS)
-        eps = np.maximum(known, self.fixed[id(x)][1]) * long
+        eps = np.maximum(known, witness.SINGLE / 2 * witness.singles(plain)) * _long(plain)
         return np.asarray(x * (1 + eps * witness.units(plain, self.salt)))
 
     def _eps(self, x: Any) -> float:
-        return super()._eps(_plain_floats(x) if x.dtype == object else x)
+        singles = x.dtype == object and witness.singles(_plain_floats(x)).any()
+        return max(self.fixed.get(id(x), (x, 0.0))[1], witness.SINGLE / 2 * bool(singles))
+
+
+def _long(plain: np.ndarray) -> np.ndarray:
+    return np.isfinite(plain) & (np.frexp(plain)[0] * 2.0**16 % 1 != 0)
 
 
 def _plain_floats(x: np.ndarray) -> np.ndarray:

@@ -69,7 +69,9 @@ def _searched(
     """What is known exactly, or vaguely, with what mends it or is missing."""
     mends = [_worded(problem, m) for m in search.likely()]
     if complete:  # what is left to say is where
-        mends = mends or [_worded(problem, m) for m in search.elsewhere()]
+        multiplied = all(d.kind in ("sign", "factor", "operand") for d in exact)
+        more = [] if mends else search.elsewhere(multiplied=multiplied)
+        mends = mends or [_worded(problem, m) for m in more]
         return [*exact, *(mends or [_worded(problem, m) for m in search.here])[:1]]
     if not mends and not search.here:
         mends = [_worded(problem, m) for m in search.solved()]
@@ -119,7 +121,8 @@ def _merged(diagnoses: list[Diagnosis]) -> list[Diagnosis]:
 
 def _suspected(search: Search) -> list[Diagnosis]:
     """Where to look, in the order of the source."""
-    places = sorted(search.suspects(), key=lambda place: (place.file, place.line))
+    suspects, partly = search.suspects()
+    places = sorted(suspects, key=lambda place: (place.file, place.line))
     if not places:
         return []
     where, last = "", ""
@@ -128,7 +131,8 @@ def _suspected(search: Search) -> list[Diagnosis]:
         where += f"-{lines[-1]}" * (len(lines) > 1)
         last = first.file
     only = "this line's alone changes" if len(places) == 1 else "only those of these lines change"
-    what = f"of all values {only} what is wrong and nothing that is right"
+    some = "some of " * partly
+    what = f"of all values {only} {some}what is wrong and nothing that is right"
     return [Diagnosis("place", "", f"{where[2:]}: look here first: {what}")]
 
 

@@ -236,7 +236,7 @@ def resizings(leaves: Sequence[Any], rng: np.random.Generator) -> Iterator[Sizes
 
 
 def grown(leaves: Sequence[Any]) -> Iterator[Sizes]:
-    """Every size larger: all alone, then with their multiples, then one after the other."""
+    """Every size larger: all alone, with their multiples, doubled; then one after the other."""
     sizes = _sizes(leaves)
     larger = {n: n + 3 + k for k, n in enumerate(sizes)}
     yield larger
@@ -246,6 +246,7 @@ def grown(leaves: Sequence[Any]) -> Iterator[Sizes]:
             if n not in new:
                 new |= _together(n, larger[n], sizes)[-choice:][0]
         yield new
+    yield {n: 2 * n for n in sizes}  # of chunks, as many again
     for n in sizes:
         yield {n: larger[n]}
 

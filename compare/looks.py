@@ -23,7 +23,8 @@ class Looks:
     """What the expressions of some functions were in one run, and what each makes a difference to.
 
     shapes, ranges, fragments: by the text of an expression. complex, idle: nodes, by their id.
-    suspects: the nodes, of those looked at, that alone may be at fault, if one is.
+    suspects: the nodes, of those looked at, that alone may be at fault, if one is; partly: those
+    that may be with others.
     """
 
     of_node: dict[int, tuple[int, ...]] = dataclasses.field(default_factory=dict)
@@ -33,7 +34,7 @@ class Looks:
     complex: set[int] = dataclasses.field(default_factory=set)
     idle: set[int] = dataclasses.field(default_factory=set)
     suspects: list[Any] = dataclasses.field(default_factory=list)
-    numpy: str = "jnp"  # how the source calls it
+    partly: list[Any] = dataclasses.field(default_factory=list)
     numbers: list[float] = dataclasses.field(default_factory=list)  # of the reference
     looked_at: list[Any] = dataclasses.field(default_factory=list)
     complete: bool = True  # whether there was time to look at every value
@@ -72,17 +73,19 @@ Run = Callable[[Callable[[int, Any], Any]], list | None]
 
 
 def observe(
-    tree: ast.AST, run: Run, told: Callable[[list], bool], seconds: float, into: Looks
+    tree: ast.AST, run: Run, told: Callable[[list], bool | None], seconds: float, into: Looks
 ) -> None:
     """Note what every expression of a function is, and which of its values may be at fault.
 
     run: puts the function, which calls the one it is given as `__noted__`, to work. told: whether
-    another value somewhere, with these results, changes what is wrong and nothing else.
+    another value somewhere, with these results, changes what is wrong and nothing else; None if
+    only some of what is wrong.
     """
     places = [site for site in sites(tree) if _has_value(site)]
     nodes = [site.node for site in places]
     texts = [ast.unparse(node) for node in nodes]
-    floating: set[int] = set()
+    moving: set[int] = set()
+    masks: set[int] = set()
 
     def noted(k: int, value: Any) -> Any:
         kind = getattr(getattr(value, "dtype", None), "kind", "")
@@ -92,20 +95,27 @@ def observe(
             into.shapes.setdefault(texts[k], set()).add(shape)
             if kind == "c":
                 into.complex.add(id(nodes[k]))
-            if kind in "fc" and kind:
-                floating.add(k)
+            if kind in ("f", "c") or (kind == "b" and shape):
+                moving.add(k)
+            if kind == "b":
+                masks.add(k)
             if (kind == "f" or type(value) in (int, float)) and np.size(value):
                 least, most = into.ranges.get(texts[k], (np.inf, -np.inf))
                 extremes = float(np.min(value)), float(np.max(value))
                 into.ranges[texts[k]] = min(least, extremes[0]), max(most, extremes[1])
+        match places[k].parent, value:
+            case ast.Assign([ast.Tuple(targets)]), tuple():
+                for target, part in zip(targets, value, strict=False):
+                    if isinstance(target, ast.Name) and hasattr(part, "shape"):
+                        into.shapes.setdefault(target.id, set()).add(tuple(np.shape(part)))
         return value
 
     def moved(k: int, element: int | None = None) -> Callable[[int, Any], Any]:
         rng = np.random.default_rng(k)
 
         def noted(which: int, value: Any) -> Any:
-            if which != k or not hasattr(value, "dtype") or value.dtype.kind not in "fc":
-                return value
+            if which != k or getattr(getattr(value, "dtype", None), "kind", "") not in ("f", "c"):
+                return ~value if which == k in masks else value
             other = value * (1 + 1e-3 * rng.standard_normal(value.shape)) + 1e-3
             if element is None:
                 return other
@@ -122,7 +132,7 @@ def observe(
         until = time.thread_time() + seconds
         roots = [  # but what is called for its effect
             k
-            for k in _roots(places, floating, into.of_node)
+            for k in _roots(places, moving, into.of_node)
             if not isinstance(places[k].parent, ast.Expr)
         ]
         for k in roots:
@@ -131,10 +141,14 @@ def observe(
                 break
             into.looked_at.append(nodes[k])
             results = run(moved(k))
-            if results is not None and told(results):
+            if results is None:
+                continue
+            if tells := told(results):
                 into.suspects.append(nodes[k])
-            elif results is not None:
+            elif k not in masks:  # elements that make no difference now may be wrong
                 into.idle.add(id(nodes[k]))
+            if tells is None:
+                into.partly.append(nodes[k])
         for k in roots:
             size = math.prod(into.of_node[id(nodes[k])])
             for element in range(size) if id(nodes[k]) in into.idle and 1 < size <= FEW else ():
@@ -179,12 +193,12 @@ def _indexed(looks: Looks) -> None:
                 looks.fragments.setdefault(text, ast.parse(text, mode="eval").body)
 
 
-def _roots(places: Sequence[Site], floating: set[int], known: Mapping[int, Any]) -> list[int]:
+def _roots(places: Sequence[Site], moving: set[int], known: Mapping[int, Any]) -> list[int]:
     """Of every statement its values: those that are part of no other, as of a tuple or a list."""
     return [
         k
         for k, site in enumerate(places)
-        if k in floating
+        if k in moving
         and not any(id(parent) in known for parent in site.parents[_statement(site) :])
     ]
 

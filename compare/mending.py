@@ -126,15 +126,21 @@ class Search:
             return False
         return True
 
-    def told(self, results: list[np.ndarray]) -> bool:
-        """Whether these differ from the derivation's wherever that is wrong, and not elsewhere."""
+    def told(self, results: list[np.ndarray]) -> bool | None:
+        """Whether these differ from the derivation's wherever that is wrong, and not elsewhere.
+
+        None if they do so for some of the gradients that are wrong.
+        """
+        moved = []
         for r, h, wrong, right in zip(results, self.hand, self.wrong, self.right, strict=True):
             same = np.isclose(
                 r, h, rtol=1e-9, atol=1e-12 * np.abs(h).max(initial=0), equal_nan=True
             )
-            if (same & wrong).any() or (right and not same.all()):
+            if right and not same.all():
                 return False
-        return True
+            if wrong.any():
+                moved.append(not (same & wrong).any())
+        return all(moved) or (None if any(moved) else False)
 
     @staticmethod
     def _deviation(c: Comparison, row: int) -> float:
@@ -171,19 +177,24 @@ class Search:
         costs, left = _costs(self.candidate.single), [BUDGET]
 
         def affords(at: int) -> bool:  # most are given up after two or three evaluations
-            left[0] -= 6 * (costs[at] + LOOKED_AT)
+            left[0] -= 6 * (costs[min(at, len(costs) - 1)] + LOOKED_AT)  # larger, it has more
             return left[0] > 0
 
         return self._changed(lambda bench: constants(bench, affords, self.names))
 
-    def elsewhere(self, seconds: float = math.inf) -> list[Mend]:
-        """The other edits alone, where they cost little; so long for each kind at most."""
+    def elsewhere(self, seconds: float = math.inf, multiplied: bool = False) -> list[Mend]:
+        """The other edits alone, where they cost little; so long for each kind at most.
+
+        multiplied: it is known to be wrong by a factor, so that a term is what it hardly lacks.
+        """
         edited = self.edited
         if edited is None:
             return []
         if not edited.fast:
             return edited.mends("forgotten", None, seconds)
-        rest: tuple[Kind, ...] = ("unlikely", "forgotten", "further")
+        rest: list[Kind] = ["unlikely", "forgotten", "further"]
+        if multiplied:
+            rest = ["unlikely", "further", "forgotten"]
         rounds = (edited.mends(kind, None, seconds) for kind in rest if not self.here)
         return next(filter(None, rounds), [])
 
@@ -197,22 +208,27 @@ class Search:
             rounds = [*more, *rounds] if edited.fast else [*rounds, *more]
         return next(filter(None, (search() for search in rounds if not self.here)), [])
 
-    def suspects(self) -> list[Place]:
-        """The lines that alone can be at fault if one is; none if these are most of them."""
+    def suspects(self) -> tuple[list[Place], bool]:
+        """The lines that alone can be at fault if one is; none if these are nearly all of them.
+
+        Else those where a part of it can be; and whether it is these.
+        """
         edited = self.edited
         if edited is None or not edited.looks.complete:
-            return []
-        looks = edited.looks
+            return [], False
+        looks, partly = edited.looks, not edited.looks.suspects
         lines, among = (
             {(p.file, p.line): p for s in edited.sources for p in s.written.places(nodes)}
-            for nodes in (looks.suspects, looks.looked_at)
+            for nodes in (looks.suspects or looks.partly, looks.looked_at)
         )
-        return [*lines.values()] if len(lines) <= max(1, len(among) / 2) else []
+        return [*lines.values()] if len(lines) <= max(1, len(among) * 2 / 3) else [], partly
 
     def unread(self) -> list[tuple[str, Place]]:
         """What the derivation computes and never uses."""
-        sources = () if self.edited is None else self.edited.sources
-        return [found for s in sources for found in s.written.unread()]
+        if self.edited is None:
+            return []
+        looks = self.edited.looks
+        return [found for s in self.edited.sources for found in s.written.unread(looks)]
 
     def _bench(self) -> Bench:
         program = self.candidate.single
@@ -348,6 +364,10 @@ class Edited:
         for name, arg in zip(called, search.problem.args, strict=True):
             if inputs.is_array(arg):
                 self.looks.shapes[name] = {np.shape(arg)}
+        leaves = jax.tree.leaves(search.problem.args)
+        self.sizes: list[list] = [  # of the arrays, until the derivation has been run with them
+            [*itertools.islice(f(leaves), 16)] for f in (inputs.grown, inputs.pairs_apart)
+        ]
         self.before = search.candidate.one(search.columns[0])
         self.sources: list[Source] = []
         self.small: Instance | None = None
@@ -514,29 +534,36 @@ class Edited:
 
     def _of_these_sizes(self, trial: Rewrite) -> bool:
         """Whether it is wrong where the arrays have other sizes, at which the functions run."""
-        p, rng = self.problem, witness.seeded(0, "sizes")
-        leaves, tree = jax.tree.flatten(p.args)
-        candidate = trial.candidate()
-        if p.beside is not None and not self._verdict(candidate, tree.unflatten(p.beside)):
-            return True
-        for family in (inputs.grown(leaves), inputs.pairs_apart(leaves)):
-            for sizes in itertools.islice(family, 16):
-                try:
-                    args = jax.tree.unflatten(tree, _drawn(leaves, sizes, rng))
-                except ValueError:  # a matrix that is to be square
+        p, candidate = self.problem, trial.candidate()
+        if p.beside is not None:
+            beside = _instance(p, candidate, p.tree.unflatten(p.beside), self.traceable)
+            if beside is None or not self._right(beside):
+                return True
+        for family in self.sizes:
+            for k in range(len(family)):
+                if (other := self._other(family, k)) is None:  # these do not go together
                     continue
-                if self._verdict(p.candidate, args) is None:  # these do not go together
-                    continue
-                if (right := self._verdict(candidate, args)) is not None:
-                    if not right:
+                run = functools.partial(self._run, candidate, other.column, other.problem)
+                hand = self._attempt(run, other.truth)
+                if hand is not None:
+                    if not self._right(dataclasses.replace(other, hand=hand)):
                         return True
                     break
         return False
 
-    def _verdict(self, candidate: Callable, args: tuple) -> bool | None:
-        """Right or wrong; None where it cannot be called so."""
-        found = _instance(self.problem, candidate, args, self.traceable)
-        return None if found is None else found.right_for([t.shape for t in self.search.truth])
+    def _other(self, family: list, k: int) -> Instance | None:
+        """The derivation as it is with arrays of these sizes, evaluated once."""
+        if not isinstance(family[k], Instance | None):
+            p, rng = self.problem, witness.seeded(0, "sizes", k)
+            try:
+                args = p.tree.unflatten(_drawn(jax.tree.leaves(p.args), family[k], rng))
+                family[k] = _instance(p, p.candidate, args, self.traceable)
+            except ValueError:  # a matrix that is to be square
+                family[k] = None
+        return family[k]
+
+    def _right(self, at: Instance) -> bool:
+        return at.right_for([t.shape for t in self.search.truth])
 
     def _attempt(
         self, run: Callable[[], list], like: Sequence[np.ndarray] | None = None

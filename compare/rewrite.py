@@ -16,7 +16,7 @@ import inspect
 import linecache
 import textwrap
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import jax
@@ -51,9 +51,13 @@ class Written:
     build: "Build"
 
     def look(
-        self, run: Callable[[Any], Any], told: Callable[[list], bool], seconds: float, looks: Looks,
+        self,
+        run: Callable[[Any], Any],
+        told: Callable[[list], bool | None],
+        seconds: float,
+        looks: Looks,
         names: Names = _same,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Note what its expressions are when `run` puts the candidate to work."""
 
         def noting(note: Callable) -> Any:
@@ -83,9 +87,10 @@ class Written:
                 yield Rewrite(self, edit, stage)
             return
         if kind in ("simple", "further"):
-            called = ("jnp", "np", "numpy")
-            looks.numpy = next((n for n in called if n in self.function.__globals__), "jnp")
-            for stage, edit in substitutions(self.definition, self._outer(), looks):
+            own = self.function.__code__.co_names, self.function.__globals__
+            called = (n for known in own for n in ("jnp", "np", "numpy") if n in known)
+            numpy = next(called, "jnp")
+            for stage, edit in substitutions(self.definition, self._outer(), looks, numpy):
                 if stage > SIMPLE and kind == "simple":
                     return
                 if (stage > SIMPLE) == (kind == "further"):
@@ -110,8 +115,8 @@ class Written:
         for edit in scaled(self.definition, numbers, looks, trial.edit, factor):
             yield Rewrite(self, edit, trial.stage)
 
-    def unread(self) -> list[tuple[str, Place]]:
-        """The names that get a value which nothing reads, and where."""
+    def unread(self, looks: Looks) -> list[tuple[str, Place]]:
+        """The names that get a value which nothing reads, sizes apart, and where."""
         names = [n for n in ast.walk(self.definition) if isinstance(n, ast.Name)]
         read = {n.id for n in names if isinstance(n.ctx, ast.Load)}
         return [
@@ -120,7 +125,12 @@ class Written:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
             for name in [node.targets[0].id]
             if name not in read and not name.startswith("_")
+            if not looks.counts(ast.unparse(node.value))
         ]
+
+    @functools.cached_property
+    def _own(self) -> tuple[list, list]:
+        return _loops_and_sums([self.tree])
 
     def _names(self) -> list[str]:
         return values(self.definition, self._outer())
@@ -132,10 +142,14 @@ class Written:
         found = [n for n in names if not n.startswith("_") and isinstance(held.get(n), of)]
         return tuple(found[:OUTSIDE])
 
-    def compiled(self, names: Names = _same) -> Callable:
-        """The candidate with the tree as it now is; SyntaxError where Python does not take it."""
+    def compiled(self, names: Names = _same, new: Sequence[ast.AST] = ()) -> Callable:
+        """The candidate with the tree as it now is; SyntaxError where Python does not take it.
+
+        new: what is in it that was not.
+        """
         name = self.function.__code__.co_name
-        with _counted(self.tree):
+        loops, added = (a + b for a, b in zip(self._own, _loops_and_sums(new), strict=True))
+        with _counted(loops, added):
             module = compile(self.tree, self.function.__code__.co_filename, "exec")
         code = _code_of(module, name)
         f = self.function
@@ -143,9 +157,9 @@ class Written:
         if any(v not in cells for v in code.co_freevars):
             raise SyntaxError("a name of an enclosing function that was not one")
         closure = tuple(cells[v] for v in code.co_freevars)
-        new = types.FunctionType(code, names(f.__globals__), f.__name__, f.__defaults__, closure)
-        new.__kwdefaults__ = f.__kwdefaults__
-        return self.build(new, names)
+        made = types.FunctionType(code, names(f.__globals__), f.__name__, f.__defaults__, closure)
+        made.__kwdefaults__ = f.__kwdefaults__
+        return self.build(made, names)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +172,8 @@ class Rewrite:
 
     def candidate(self, names: Names = _same) -> Callable:
         with self.edit.applied():
-            return self.written.compiled(names)
+            every = (self.edit, *self.edit.likewise)
+            return self.written.compiled(names, [edit.new for edit in every])
 
     @property
     def place(self) -> Place:
@@ -187,6 +202,9 @@ class Rewrite:
                     return True
             return False
 
+        match self.edit.new:
+            case ast.BinOp(right=ast.BinOp(right=ast.BinOp(ast.Constant()))):  # + v * (1 / 12)
+                return False
         return not number(self.edit.site.node) and not number(self.edit.new)
 
     @property
@@ -203,10 +221,15 @@ _FITTED: Any = ast.parse(f"__import__({__name__!r}, fromlist=['fitted']).fitted"
 _ROUND = ast.parse(f"__import__({a_round.__module__!r}, fromlist=['a_round']).a_round()").body
 
 
+def _loops_and_sums(trees: Sequence[ast.AST]) -> tuple[list, list]:
+    nodes = [n for tree in trees for n in ast.walk(tree)]
+    loops = [n for n in nodes if isinstance(n, ast.While | ast.For)]
+    return loops, [n for n in nodes if isinstance(n, ast.Call) and _at(n)]
+
+
 @contextlib.contextmanager
-def _counted(tree: ast.Module) -> Iterator[None]:
-    loops = [n for n in ast.walk(tree) if isinstance(n, ast.While | ast.For)]
-    added = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and _at(n)]
+def _counted(loops: list, added: list) -> Iterator[None]:
+    loops, added = (list({id(n): n for n in nodes}.values()) for nodes in (loops, added))
     for loop in loops:
         loop.body[:0] = _ROUND
     for call in added:

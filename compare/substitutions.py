@@ -24,17 +24,18 @@ SIMPLE = 1  # the last stage of those that bring in no name
 
 
 def substitutions(
-    tree: Definition, outer: tuple[str, ...] = (), looks: Looks | None = None
+    tree: Definition, outer: tuple[str, ...] = (), looks: Looks | None = None, numpy: str = "jnp"
 ) -> Iterator[tuple[int, Edit]]:
     """Another name for a name, a factor or a term that is missing; what fits by its shape first.
 
-    Each with the number of its stage: what is likelier has a lower one.
+    Each with the number of its stage: what is likelier has a lower one. numpy: how the source
+    calls it.
     """
-    looks = looks or Looks()
-    for stage, edit in _staged(tree, outer, looks):
-        for node in ast.walk(edit.new) if looks.numpy != "jnp" else ():
-            if isinstance(node, ast.Name) and node.id == "jnp":
-                node.id = looks.numpy
+    written = {id(node) for node in ast.walk(tree)}
+    for stage, edit in _staged(tree, outer, looks or Looks()):
+        for node in ast.walk(edit.new) if numpy != "jnp" else ():
+            if isinstance(node, ast.Name) and node.id == "jnp" and id(node) not in written:
+                node.id = numpy
         yield stage, edit
 
 
@@ -45,11 +46,16 @@ def _staged(tree: Definition, outer: tuple[str, ...], looks: Looks) -> Iterator[
                 if number != site.node.value and looks.may_mend(site):
                     yield 0, Edit("wrong constant", site, ast.Constant(float(f"{number:.12g}")))
     known = [*_known_sites(tree, outer, looks)]
+    indexed = {ast.unparse(s.node) for s in sites(tree) if isinstance(s.node, ast.Subscript)}
+    indexed = {text for text in indexed if _INDEXED.fullmatch(text)}
     stage = 0
     for offers, alike in _BY_NAME:
         stage += 1
-        for site, names, _ in known:
-            for cause, new in offers(site, [n for n in names if looks.fits(site, n, alike)]):
+        for site, names, texts in known:
+            more = [t for t in texts if t in indexed] if offers is _factors else []
+            for cause, new in offers(
+                site, [n for n in (*names, *more) if looks.fits(site, n, alike)]
+            ):
                 yield stage, Edit(cause, site, new)
         if offers is _other_names:
             for edit in (*_everywhere(known, looks), *_conjugates(known, looks)):
@@ -60,6 +66,11 @@ def _staged(tree: Definition, outer: tuple[str, ...], looks: Looks) -> Iterator[
                 fitting = [n for n in (*names, *elements) if looks.fits(site, n, False)]
                 inner = [s for t in texts if looks.fits(site, t, False) for s in _inner(t)]
                 for cause, new in _times(site, [*_slopes(fitting, looks), *inner]):
+                    yield stage, Edit(cause, site, new)
+            for site, names, texts in known:
+                chosen = [t for t in texts if t in indexed]
+                several = [n for n in (*names, *chosen) if any(looks.shapes.get(n, ()))]
+                for cause, new in _over_totals(site, several):
                     yield stage, Edit(cause, site, new)
     for offers, alike in _BY_TEXT:
         stage += 1
@@ -206,6 +217,11 @@ def _other_names(site: Site, values: Sequence[str]) -> Offers:
         for name in values:
             if name != site.node.id:
                 yield "wrong operand", _expression(name)
+    match site.node:
+        case ast.Call(ast.Attribute(ast.Name(module), "argsort"), [_, *how], keywords):
+            if module in MODULES:
+                again = ast.Call(site.node.func, [site.node, *how], keywords)
+                yield "the order for the ranks", again
 
 
 def _for_numbers(site: Site, values: Sequence[str]) -> Offers:
@@ -241,6 +257,18 @@ def _means(site: Site, values: Sequence[str]) -> Offers:
         for size in ("shape[0]", "shape[-1]", "size"):
             divided = ast.BinOp(site.node, ast.Div(), _expression(f"{name}.{size}"))
             yield "a sum taken for a mean", divided
+
+
+def _over_totals(site: Site, arrays: Sequence[str]) -> Offers:
+    """Weights and masks are divided by their sum, and not by a size."""
+    divides = isinstance(site.parent, ast.BinOp) and isinstance(site.parent.op, ast.Div)
+    for name in arrays if _arithmetic(site) else ():
+        total = _expression(f"{name}.sum()")
+        if divides and site.field == "right":
+            yield "a mean over too many", total
+        elif not _in_product(site):
+            cause = "not divided by what it is to be divided by"
+            yield cause, ast.BinOp(site.node, ast.Div(), total)
 
 
 def _in_sum(site: Site) -> bool:
@@ -281,6 +309,7 @@ def _terms(site: Site, values: Sequence[str]) -> Offers:
         for text in values:
             if text != site.node.id:
                 yield "a term left out", ast.BinOp(_expression(text), ast.Add(), site.node)
+                yield "a term left out", ast.BinOp(site.node, ast.Sub(), _expression(text))
 
 
 def _slopes(names: Sequence[str], looks: Looks) -> list[str]:
@@ -358,6 +387,7 @@ _BY_TEXT: tuple[tuple[Callable[[Site, Sequence[str]], Offers], bool], ...] = (
 
 # What the chain rule leaves behind a nonlinearity.
 _ELEMENT = re.compile(r"\w+\[\w+( [-+] 1)?\]")
+_INDEXED = re.compile(r"\w+\[[\w:, ]+\]")  # as good as a name: m[t], w[:, None]
 _MASK = re.compile("mask|keep|kept|valid|allow|causal|seen|drop")
 _SLOPES: tuple[tuple[str, Callable[[float, float], bool]], ...] = (
     ("(1 - v)", lambda least, most: least >= 0 and most <= 1),
@@ -376,6 +406,9 @@ _DERIVATIVES = {  # of those whose own value does not tell it
     "sqrt": "(0.5 / jnp.sqrt(v))", "square": "(2 * v)", "abs": "jnp.sign(v)",
     "expm1": "jnp.exp(v)", "sinh": "jnp.cosh(v)", "cosh": "jnp.sinh(v)",
     "arcsin": "(1 / jnp.sqrt(1 - v**2))", "log2": "(1 / (v * jnp.log(2)))",
+    "arccos": "(-1 / jnp.sqrt(1 - v**2))", "arctanh": "(1 / (1 - v**2))",
+    "arcsinh": "(1 / jnp.sqrt(1 + v**2))", "arccosh": "(1 / jnp.sqrt(v**2 - 1))",
+    "tan": "(1 + jnp.tan(v) ** 2)",
 }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from handgrad.compare.primitives import STEP
 from handgrad.compare.problem import Batched, Problem, Row
 
 EPS, SINGLE = 2.0**-52, 2.0**-24
+NOTHING = 64 * EPS  # of the largest of an array, what is a rounding error of 0
 UNITS = np.array([-2.0, -1.0, 1.0, 2.0])
 STRIDE = 0x9E3779B97F4A7C15  # from the salt of one operation to that of the next
 
@@ -130,6 +131,8 @@ class Fixed:
     computed in floats is no other one for a rounding error.
     """
 
+    rounds_by = EPS  # an operation that rounds
+
     def __init__(self):
         self.fixed: dict[int, tuple[Any, float]] = {}  # by id: an array, and how far it is known
 
@@ -141,7 +144,7 @@ class Fixed:
             known = [self._eps(x) for x in inputs]
             for r in results:
                 rounded = name in primitives.ROUNDING and not np.all(_exact(eqn, inputs, r))
-                self._fix([r], max([EPS * rounded, *known]))
+                self._fix([r], max([self.rounds_by * rounded, *known]))
         return results
 
     def constant(self, x):
@@ -210,12 +213,17 @@ class Rounding(Fixed):
         ]
 
     def moved(self, x):
-        """A float32 number that is not a short binary one is known to 24 bits only."""
+        """A float32 number that is not a short binary one is known to 24 bits only.
+
+        What is next to nothing beside the others of its array, as cos π/2, is not known at all.
+        """
         if not isinstance(x, np.ndarray) or not jnp.issubdtype(x.dtype, np.floating):
             return x
         eps = self.fixed[id(x)][1]
         exact = x.astype(np.float64)
         long = np.where(singles(exact), max(eps, SINGLE / 2), eps)
+        size = np.abs(exact)
+        long = np.where(size < NOTHING * min(1.0, size.max(initial=0)), 1.0, long)
         if not long.any():
             return x
         return np.where(long > 0, exact * (1 + long * units(exact, self.salts[0])), exact)

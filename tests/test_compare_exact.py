@@ -475,3 +475,36 @@ def test_a_candidate_that_jax_cannot_trace():
     report = examine(backward, jnp.sin, X, kind="backward", digits=50)
     assert report.ok
     assert report.exactness.problem == "JAX cannot trace backward"
+
+
+def test_a_constant_that_a_part_gives_back_is_one():
+    """What a nested program returns as it was written, 1/10 in float64, is moved as others are."""
+
+    @jax.custom_vjp
+    def tenth(x):
+        return x / 10
+
+    share = jax.jit(lambda x: (2 * x, 0.1))
+
+    def forward(x):
+        return tenth(x), share(x)[1]
+
+    tenth.defvjp(forward, lambda kept, dy: (kept * dy,))
+    report = check_function(tenth, lambda x: x / 10, np.array([1.0, 2.0, 3.0]), digits=50)
+    assert report.ok, report
+    assert [a.verdict for a in report.exactness.agreements] == ["agree", "constants"]
+
+
+def test_what_is_computed_of_short_numbers_is_no_rounded_constant():
+    """ln 2 by the program has fifty digits, as a literal sixteen: the two may not move as one."""
+    two = float(np.log(2))
+
+    def by_hand(x):
+        return x - two
+
+    def plain(x):
+        return x - jnp.log(jnp.asarray(2.0, x.dtype))
+
+    report = examine(by_hand, plain, np.array([3.0, 5.0]), digits=50)
+    assert report.ok, report
+    assert report.exactness.agreements[0].verdict == "constants"

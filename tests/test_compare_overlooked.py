@@ -1,0 +1,417 @@
+"""What was not told, or told wrongly, of derivations that nobody here had seen before."""
+
+import ast
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from handgrad.compare import check_backward, check_gradient, examine, mending
+from handgrad.compare.looks import Looks
+from handgrad.compare.substitutions import substitutions
+
+
+def normal(*shape):
+    return np.random.default_rng(len(shape)).normal(size=shape)
+
+
+def line_of(function):
+    lines, first = inspect.getsourcelines(function)
+    (place,) = (k for k, line in enumerate(lines) if "# !" in line)
+    return first + place
+
+
+# --- what is right -------------------------------------------------------------------------------
+
+
+def rows(table, scale, ids):
+    return scale * table[ids]
+
+
+def rows_backward(table, scale, ids, dy):
+    return jnp.zeros_like(table).at[ids].add(scale * dy), (dy * table[ids]).sum()
+
+
+def test_none_for_integers_need_not_be_returned():
+    ids = np.array([0, 2, 2])
+    args = normal(4, 2), np.array(0.7), ids
+    assert [q.path for q in check_backward(rows_backward, rows, *args).gradients] == [
+        "table", "scale",
+    ]  # fmt: skip
+    lacking = examine(lambda *a: rows_backward(*a)[:1], rows, *args, kind="backward")
+    assert "returned 1 cotangent; it must return a tuple of 3" in lacking.problem
+
+
+def test_a_cotangent_alone_where_the_other_arguments_are_integers():
+    def gathered(table, ids):
+        return table[ids]
+
+    def backward(table, ids, dy):
+        return jnp.zeros_like(table).at[ids].add(dy)
+
+    check_backward(backward, gathered, normal(4, 2), np.array([0, 2, 2]))
+    report = examine(lambda a, b, dy: dy * b, jnp.multiply, normal(2), normal(2), kind="backward")
+    assert "returned float64[2]; it must return a tuple of 2" in report.problem
+
+
+def test_nor_for_a_number_that_is_a_constant():
+    def loss(x, ids, eps):
+        return jnp.log(x[ids] ** 2 + eps).sum()
+
+    def gradient(x, ids, eps):
+        return (jnp.zeros_like(x).at[ids].add(2 * x[ids] / (x[ids] ** 2 + eps)),)
+
+    report = check_gradient(gradient, loss, normal(4), np.array([0, 3, 3]), 1e-3)
+    assert [q.path for q in report.gradients] == ["x"]
+
+
+def spectrum(x):
+    return jnp.fft.fft(x).imag
+
+
+def spectrum_backward(x, dy):
+    k = np.arange(x.shape[0])
+    return (-dy @ jnp.sin(2 * np.pi * np.outer(k, k) / x.shape[0]),)
+
+
+def test_the_sine_of_pi_is_zero():
+    check_backward(spectrum_backward, spectrum, normal(8))
+
+    def slightly(x, dy):
+        return ((1 + 1e-11) * spectrum_backward(x, dy)[0],)
+
+    assert not examine(slightly, spectrum, normal(8), kind="backward").ok
+
+
+BIAS = np.array([[-0.5, -1e30, -1e30], [-0.25, -0.5, -1e30], [-0.125, -0.25, -0.5]])
+
+
+def test_beside_a_masked_score_the_others_are_something():
+    def biased(x):
+        return jax.nn.softmax(x + BIAS)
+
+    def backward(x, dy, slope=1.0):
+        p = jax.nn.softmax(x + np.where(BIAS < -1e29, BIAS, slope * BIAS))
+        return p * (dy - (p * dy).sum(-1, keepdims=True))
+
+    check_backward(backward, biased, normal(3, 3))
+    report = examine(lambda x, dy: backward(x, dy, 1 + 1e-6), biased, normal(3, 3), kind="backward")
+    assert not report.ok
+
+
+def test_the_loss_beside_its_gradients_is_told_where_labels_are_given():
+    def loss(w, b, ids):
+        return ((w * b)[ids] ** 2).sum()
+
+    def both(w, b, ids):
+        return loss(w, b, ids), jax.grad(loss, (0, 1))(w, b, ids)
+
+    report = examine(both, loss, normal(4), 1 + normal(4), np.array([0, 1, 1]), kind="gradient")
+    assert "the loss and its gradients? Return the gradients alone" in report.problem
+
+
+# --- what mends it -------------------------------------------------------------------------------
+
+
+def weighted(x, w):
+    return (w * x**2).sum() / w.sum()
+
+
+def unweighted_gradient(x, w):
+    return 2 * w * x  # !
+
+
+def masked(x, valid):
+    return (valid * jnp.exp(x)).sum() / valid.sum()
+
+
+def masked_gradient(x, valid):
+    n = x.shape[0]
+    return np.exp(x) * valid / n  # !
+
+
+def chosen(x, ids, w):
+    picked = jax.nn.log_softmax(x)[np.arange(len(ids)), ids]
+    return -(w[ids] * picked).sum() / w[ids].sum()
+
+
+def chosen_gradient(x, ids, w):
+    g = jax.nn.softmax(x) - jax.nn.one_hot(ids, x.shape[1], dtype=x.dtype)
+    return g * w[ids][:, None] / ids.shape[0]  # !
+
+
+def coupling(x, w):
+    s = jnp.tanh(x @ w)
+    return x * jnp.exp(s), s.sum(1)
+
+
+def coupling_backward(x, w, cotangents):
+    dy, dlogdet = cotangents  # noqa: RUF059
+    s = jnp.tanh(x @ w)
+    ds = dy * x * jnp.exp(s)  # + dlogdet[:, None], here or in the next line
+    dz = ds * (1 - s**2)  # !
+    return dy * jnp.exp(s) + dz @ w.T, x.T @ dz
+
+
+def ranked(s, gain):
+    rank = jnp.argsort(jnp.argsort(-s)).astype(s.dtype)
+    return (gain * s**2 / (rank + 2.0)).sum()
+
+
+def ranked_gradient(s, gain):
+    rank = jnp.asarray(jnp.argsort(-s), s.dtype)  # !
+    return 2 * gain * s / (rank + 2.0)
+
+
+def similarity(a, b):
+    return 1 - (jnp.tanh(a) * b).sum() - (a * b**2).sum()
+
+
+def similarity_gradient(a, b):
+    t = np.tanh(a)
+    da = b * (1 - t**2) + b**2
+    db = t + 2 * a * b
+    return da, db  # !
+
+
+def centred(s, t, centre):
+    return -(jax.lax.stop_gradient(jax.nn.softmax(t - centre)) * jax.nn.log_softmax(s)).sum()
+
+
+def centred_gradient(s, t, centre):
+    return jax.nn.softmax(s) - jax.nn.softmax(t)  # !
+
+
+def wide(a, b):
+    return (jnp.arccos(a @ b / 10) ** 2).sum()
+
+
+def wide_gradient(a, b):
+    t = np.arccos(a @ b / 10)
+    return 2 * t @ b.T / 10  # !
+
+
+FOUND = [
+    (unweighted_gradient, weighted, (normal(5), 1 + normal(5) ** 2), "/ w.sum()`", "gradient",
+     [0]),
+    (masked_gradient, masked, (normal(6), np.array([1.0, 0, 1, 1, 1, 0])),
+     "a mean over too many: write `np.exp(x) * valid / valid.sum()`", "gradient", [0]),
+    (chosen_gradient, chosen, (normal(5, 3), np.array([0, 2, 1, 2, 2]), 1 + normal(3) ** 2),
+     "a mean over too many: write `w[ids].sum()` for `ids.shape[0]`", "gradient", [0]),
+    (coupling_backward, coupling, (normal(5, 3), normal(3, 3)), "+ dlogdet[:, None]", "backward",
+     None),
+    (ranked_gradient, ranked, (normal(6), normal(6)), "the order for the ranks", "gradient", [0]),
+    (similarity_gradient, similarity, (normal(4), normal(4)), "write `return (-da, -db)`",
+     "gradient", None),
+    (centred_gradient, centred, (normal(5), normal(5)[::-1].copy(), 0.3 * normal(5)),
+     "softmax(t - centre)`", "gradient", [0]),
+    (wide_gradient, wide, (normal(3, 4), normal(4, 3)), "(-1 / np.sqrt(1 - ", "gradient",
+     [0]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("hand", "plain", "args", "words", "kind", "argnums"), FOUND)
+def test_what_was_meant(hand, plain, args, words, kind, argnums):
+    report = examine(hand, plain, *args, kind=kind, argnums=argnums)
+    mends = [d.text for d in report.diagnoses if d.kind == "mend"]
+    place = f"test_compare_overlooked.py:{line_of(hand)}: "
+    assert any(m.startswith(place) and words in m for m in mends), str(report)
+
+
+def test_what_is_indexed_in_the_source_is_as_good_as_a_name():
+    (tree,) = ast.parse("def f(w, d, x):\n    e = w * d[:, None]\n    return x * x").body
+    looks = Looks(fragments={ast.unparse(n): n for n in ast.walk(tree)
+                             if isinstance(n, ast.Subscript | ast.BinOp)})  # fmt: skip
+    first = {edit.words(): stage for stage, edit in reversed([*substitutions(tree, (), looks)])}
+    by_name, by_column = (
+        stage
+        for factor in ("w", "d[:, None]")
+        for words, stage in first.items()
+        if words.endswith(f"write `x * x * {factor}` for `x * x`")
+    )
+    assert by_name == by_column
+
+
+def test_a_mask_is_written_with_the_module_that_the_function_uses():
+    def loss(a, t):
+        return (jnp.tril(a) ** 2 * t).sum()
+
+    def gradient(a, t):
+        g = np.asarray(2 * a * t)
+        return g
+
+    report = examine(gradient, loss, normal(3, 3), 1 + normal(3, 3) ** 2, argnums=[0],
+                     kind="gradient")  # fmt: skip
+    assert "np.tril(" in str(report)
+    assert "jnp.tril(" not in str(report)
+
+
+def angles(n):
+    return np.arange(n) / np.sqrt(n)
+
+
+def turned(x):
+    a, b = jnp.split(x, 2)
+    c, s = jnp.cos(angles(len(a))), jnp.sin(angles(len(a)))
+    return jnp.concatenate([a * c - b * s, a * s + b * c])
+
+
+def turned_backward(x, dy):
+    da, db = jnp.split(x, 2)  # !
+    c, s = jnp.cos(angles(len(da))), jnp.sin(angles(len(da)))
+    return (jnp.concatenate([da * c + db * s, db * c - da * s]),)
+
+
+def test_nor_is_the_module_changed_that_another_function_uses():
+    report = examine(turned_backward, turned, normal(6), kind="backward")
+    (mend,) = [d.text for d in report.diagnoses if d.kind == "mend"]
+    assert f":{line_of(turned_backward)}: wrong operand: write `jnp.split(dy, 2)` for" in mend
+
+
+# --- a mend that is one at these sizes only ------------------------------------------------------
+
+DECAY, CHUNK = 0.9, 4
+
+
+def decayed(x):
+    t = jnp.arange(x.shape[0])
+    return jnp.tril(DECAY ** jnp.abs(t[:, None] - t[None, :]).astype(x.dtype)) @ x
+
+
+def decayed_backward(x, dy):
+    t = np.arange(float(CHUNK))
+    inner = np.triu(DECAY ** abs(t[:, None] - t[None, :])).astype(x.dtype)
+    carry, out = 0.0, []
+    for part in dy.reshape(-1, CHUNK)[::-1]:
+        out.append(inner @ part + (DECAY ** (CHUNK - t)).astype(x.dtype) * carry)
+        carry = part @ (DECAY**t).astype(x.dtype) + 0.5 * carry  # DECAY**CHUNK * carry
+    return (jnp.concatenate(out[::-1]),)
+
+
+def test_a_loop_of_chunks_is_a_longer_program_at_other_sizes():
+    """It has more equations than those whose costs are known."""
+    check_backward(decayed_backward, decayed, normal(8))  # two chunks hand on nothing
+    assert not examine(decayed_backward, decayed, normal(12), kind="backward").ok
+
+
+def decayed_in_two_backward(x, dy):
+    chunk = CHUNK
+    t = np.arange(float(chunk))
+    inner = np.triu(DECAY ** abs(t[:, None] - t[None, :])).astype(x.dtype)
+    carry, out = 0.0, []
+    for part in dy.reshape(-1, chunk)[::-1]:
+        out.append(inner @ part + carry)  # ! DECAY ** (chunk - t) * carry
+        carry = part @ (DECAY**t).astype(x.dtype) + DECAY**chunk * carry
+    return (jnp.concatenate(out[::-1]),)
+
+
+def test_one_chunk_for_two_is_no_mend():
+    report = examine(decayed_in_two_backward, decayed, normal(8), kind="backward")
+    mends = [d.text for d in report.diagnoses if "2 * CHUNK" in d.text]
+    assert all(m.endswith("at these sizes") for m in mends), str(report)
+
+
+def test_the_derivation_is_run_once_with_arrays_of_other_sizes(monkeypatch):
+    sizes, made = [], mending._instance
+
+    def counted(p, candidate, args, traceable):
+        sizes.append(tuple(np.shape(a) for a in args))
+        return made(p, candidate, args, traceable)
+
+    monkeypatch.setattr(mending, "_instance", counted)
+
+    def gradient(x):
+        n = 3  # which may be the number of rows, or of columns, or 3
+        return 2 * x * n
+
+    report = examine(gradient, lambda x: (x**2).sum(), normal(3, 3), kind="gradient")
+    assert any(d.kind == "mend" for d in report.diagnoses)
+    searched = [s for s in sizes if sizes.count(s) > 3]
+    assert not searched, sizes
+
+
+# --- where to look -------------------------------------------------------------------------------
+
+
+def union(p, a, b):
+    u, v = ((p - c) ** 2 for c in (a, b))
+    return (jnp.tanh(u) * jnp.exp(-v)).sum() + (a * b).sum()
+
+
+def clipped(x, a, s):
+    r = jnp.exp(x)
+    return -jnp.minimum(r * a, jnp.clip(r, 0.5, 1.5) * a).sum() + (s**2).sum()
+
+
+def clipped_gradient(x, a, s):
+    r = jnp.exp(x)
+    doubled = 2 * s
+    halved = doubled / 2
+    active = (r < 1.5) & (r > 0.5)  # ! depends on the sign of a
+    return -jnp.where(active, a * r, 0), doubled + halved - s
+
+
+def test_a_mask_is_suspected_too():
+    x, a = np.array([1.0, 1.2, -1.0, -1.5, 0.1, -0.2]), np.array([1.0, -1, 1, -1, 1, -1])
+    report = examine(clipped_gradient, clipped, x, a, normal(3), argnums=[0, 2], kind="gradient")
+    (said,) = [d.text for d in report.diagnoses if d.kind == "place"]
+    line = line_of(clipped_gradient)
+    assert str(line) in said, str(report)
+
+
+def two_lengths(a, b, s):
+    return jnp.sqrt((a**2).sum()) * 2 + jnp.sqrt((b**2).sum()) * 3 + (s**3).sum()
+
+
+def two_lengths_gradient(a, b, s):
+    square = s**2
+    ds = 3 * square
+    da = 2 * a  # / |a|
+    db = 3 * b  # / |b|
+    return da, db, ds
+
+
+def test_lines_that_change_a_part_of_what_is_wrong_are_named():
+    args = normal(3), normal(3) + 1, normal(3)
+    report = examine(two_lengths_gradient, two_lengths, *args, kind="gradient")
+    first = two_lengths_gradient.__code__.co_firstlineno
+    (said,) = [d.text for d in report.diagnoses if d.kind == "place"]
+    assert f"py:{first + 3}-{first + 5}: look here first" in said
+    assert "only those of these lines change some of what is wrong" in said
+
+
+def test_a_size_that_nothing_reads_is_not_named():
+    def gradient(s):
+        n = s.shape[0]  # noqa: F841
+        return np.arcsinh(s) * 1.3 + np.exp(-s)
+
+    report = examine(gradient, lambda s: (s**3).sum(), normal(5), kind="gradient")
+    assert not any(d.kind == "mend" for d in report.diagnoses), str(report)
+    assert "never used" not in str(report)
+
+
+def test_one_of_several_cotangents_left_out():
+    args = normal(5, 3), normal(3, 3)
+    report = examine(coupling_backward, coupling, *args, kind="backward")
+    assert report.diagnoses[0].kind == "ignores-cotangent"
+    assert report.diagnoses[0].text.endswith("ignores dy[1], the cotangent of output 1")
+
+
+def test_a_factor_that_is_a_sum_of_weights():
+    report = examine(unweighted_gradient, weighted, normal(5), 1 + normal(5) ** 2, argnums=[0],
+                     kind="gradient")  # fmt: skip
+    first = report.diagnoses[0]
+    assert first.text == "the gradient of x is the right one times w.sum(): divide by it"
+    over = examine(lambda x, w: 2 * w * x / w.sum() ** 2, weighted, normal(5),
+                   1 + normal(5) ** 2, argnums=[0], kind="gradient")  # fmt: skip
+    assert "is the right one over w.sum(): do not divide by it" in over.diagnoses[0].text
+
+
+def test_four_signs_are_no_region():
+    x = np.array([-1.0, -0.5, 0.7, -0.3])
+    scope = {"np": np}  # without source: nothing mends it
+    exec("def gradient(x): return np.where(x < 0, np.arcsinh(3 * x) - 0.1, 2 * x)", scope)
+    report = examine(scope["gradient"], lambda x: (x**2).sum(), x, kind="gradient")
+    assert not any(d.kind == "region" for d in report.diagnoses), str(report)
