@@ -139,7 +139,8 @@ def _turn(x, positions, base, interleaved, sense):
 
 def _steps(x):
     """0, 1, 2, …: known, but where the time is symbolic, as `jax.export` has it."""
-    return (np if isinstance(x.shape[-2], int) else jnp).arange(x.shape[-2])
+    time = x.shape[-2]
+    return np.arange(time) if isinstance(time, int) else jnp.arange(time)
 
 
 def _waves(positions, features, base, dtype):
