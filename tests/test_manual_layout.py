@@ -119,6 +119,19 @@ turned = jax.vmap(gradient, (1,) + (None,) * 4, 1)
 twice = jnp.stack([x, x], 1)
 close(jax.jit(turned)(twice, h, *net)[0][:, 0], gradient(*alone(x, h, *net))[0], "vmap")
 
+# split by samples, each device multiplies its own: the weights' cotangents are added up at the end
+gates = put(some(3, 20)), put(some(5, 20)), put(some(20))
+for name, f, args in (
+    ("rnn", m.rnn, (x, h, *net)),
+    ("lstm", lambda x, h, *w: m.lstm(x, h, h, *w, None), (x, h, *gates)),
+    ("recurrence", lambda x, h, *w: m.recurrence(x, (h,), w, cell="gru"), (x, h, *jax.tree.map(
+        lambda g: put(g[..., :15]), gates))),
+    ("conv", m.conv, (x, put(some(2, 3, 4)))),
+):
+    every = tuple(range(len(args)))
+    program = jax.jit(jax.grad(lambda *a: energy(f(*a)), every)).lower(*args).compile().as_text()
+    assert "all-reduce" in program and "all-gather" not in program, name
+
 # known labels, and what is wrong with them, here as elsewhere
 rows, w, b = put(some(4, 3), "a"), put(some(3, 6)), put(some(6))
 fused = m.linear_softmax_cross_entropy
