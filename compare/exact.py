@@ -25,7 +25,7 @@ LEAST, MOST = 20, 1000  # digits
 RANGE = 650  # more digits than the exponents of float64 span
 WORK = 1e6  # numbers computed in one row: some seconds
 MOVES = 6  # of the constants
-SPREAD = 32.0  # times what the moves do is due to constants, or a series that ends with them
+SPREAD = 8.0  # so many times what the moves do is put down to the constants
 
 
 def available(digits: Any) -> int:

@@ -519,3 +519,32 @@ def test_labels_of_the_other_convention_are_refused_by_the_focal_loss(of):
     for label in (-1, 2):
         with pytest.raises(ValueError, match=rf"labels is {label}; of two classes it must be in"):
             of(manual.focal_loss_with_logits)(0.5, jnp.array(label))
+
+
+def test_the_gradient_of_info_nce_errs_no_more_than_autodiffs():
+    """Of certain rows: the largest similarity less itself is 0 in the forward and the backward."""
+    rng = np.random.default_rng(0)
+    queries, keys = rng.normal(size=(2, 16, 4, 3)).astype(np.float32)
+
+    def gradients(room, *args):
+        f = jax.vmap(jax.grad(lambda q, k: room.info_nce(q, k).sum(), (0, 1)))
+        return np.array(jax.jit(f)(*args), np.float64)  # (2, draws, samples, features)
+
+    with jax.enable_x64(True):
+        truth = gradients(reference, *np.float64((queries, keys)))
+    ulp = 2.0**-23 * np.abs(truth).max((2, 3))
+    ours, autodiff = (
+        np.abs(gradients(room, queries, keys) - truth).max((2, 3)) / ulp
+        for room in (manual, reference)
+    )
+    root_mean_square = [np.sqrt(np.mean(np.square(e), 1)) for e in (ours, autodiff)]
+    assert (root_mean_square[0] <= 2 * root_mean_square[1] + 1).all(), root_mean_square
+
+
+def test_log_sum_exp_of_a_product_made_beside_it_has_the_gradient_of_its_rounded_one():
+    z = jnp.asarray(np.random.default_rng(0).normal(size=(64, 7)) * 20, jnp.float32)
+    scale = np.float32(1 / 0.3)
+    p = jax.jit(lambda z: jax.vjp(manual.log_sum_exp, scale * z)[1](jnp.ones(64))[0])(z)
+    with jax.enable_x64(True):
+        expected = np.asarray(jax.nn.softmax(jnp.asarray(np.asarray(scale * z), float)))
+    assert np.abs(np.asarray(p) - expected).max() < 2 * 2.0**-23
