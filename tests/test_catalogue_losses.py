@@ -544,7 +544,13 @@ def test_the_gradient_of_info_nce_errs_no_more_than_autodiffs():
 def test_log_sum_exp_of_a_product_made_beside_it_has_the_gradient_of_its_rounded_one():
     z = jnp.asarray(np.random.default_rng(0).normal(size=(64, 7)) * 20, jnp.float32)
     scale = np.float32(1 / 0.3)
-    p = jax.jit(lambda z: jax.vjp(manual.log_sum_exp, scale * z)[1](jnp.ones(64))[0])(z)
+    as_users_do = {"xla_backend_optimization_level": 3}  # which rounds c z − xₘ once
+
+    @functools.partial(jax.jit, compiler_options=as_users_do)
+    def gradient(z):
+        return jax.vjp(manual.log_sum_exp, scale * z)[1](jnp.ones(64))[0]
+
+    p = gradient(z)
     with jax.enable_x64(True):
         expected = np.asarray(jax.nn.softmax(jnp.asarray(np.asarray(scale * z), float)))
     assert np.abs(np.asarray(p) - expected).max() < 2 * 2.0**-23
