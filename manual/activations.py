@@ -343,7 +343,7 @@ def _(residuals, dy, *, axis):
     y, total = residuals
     p, d = widen(y), widen(dy)
     above_half = (total < 2).any()  # the largest entry is 1 / total
-    d = d - lax.cond(above_half, _of_the_largest(axis), _of_none, p, d, total)
+    d = d - lax.cond(above_half, _of_the_largest(int(axis)), _of_none, p, d, total)
     dx = p * (d - (p * d).sum(axis, keepdims=True))
     return (dx.astype(y.dtype),)
 

@@ -27,7 +27,7 @@ def clip_by_value(x, *, low, high):
         raise ValueError(f"clip_by_value: low is {low} and high {high}; low must not be above high")
     # jnp.clip would have the slope ½ at a bound, once differentiated again
     y = jnp.where(x < low, low, jnp.where(x > high, high, x))
-    return y, (x >= low) & (x <= high)
+    return y.astype(x.dtype), (x >= low) & (x <= high)
 
 
 @clip_by_value.backward

@@ -47,7 +47,7 @@ def conv(x, kernel, b=None, *, stride=1, padding=0, dilation=1, input_dilation=1
         raise ValueError(
             f"conv: x has {x.shape[-1]} channels and kernel {kernel.shape[-2:]} (in / groups, out);"
             f" with groups={groups}, in / groups must be {x.shape[-1]} / {groups} and out a "
-            f"multiple of {groups}"
+            f"multiple of {groups}; x has shape {x.shape} and kernel {kernel.shape}"
         )
     options.check_fit(x.shape[1:-1], kernel.shape[:-2])
     _check_bias("conv", b, kernel.shape[-1])
@@ -97,7 +97,8 @@ def conv_transpose(
     if kernel.shape[-1] != x.shape[-1] or x.shape[-1] % options.groups:
         raise ValueError(
             f"conv_transpose: x has {x.shape[-1]} channels and kernel {kernel.shape[-2:]} "
-            f"(out / groups, in); in must be equal, and a multiple of groups={groups}"
+            f"(out / groups, in); in must be equal, and a multiple of groups={groups}; x has shape "
+            f"{x.shape} and kernel {kernel.shape}"
         )
     _check_bias("conv_transpose", b, kernel.shape[-2] * options.groups)
     extra = per_axis("conv_transpose", space, output_padding=output_padding, least=0)
@@ -286,7 +287,7 @@ def _space(name: str, x: jax.Array, kernel: jax.Array) -> int:
         channels = "in / groups, out" if name == "conv" else "out / groups, in"
         raise ValueError(
             f"{name}: kernel must be (*window, {channels}) with {space} window axes, as many as x "
-            f"has spatial axes, and no axis empty; it has shape {jnp.shape(kernel)}"
+            f"has spatial axes, and no axis empty; it has shape {jnp.shape(kernel)}, x {x.shape}"
         )
     return space
 

@@ -1,5 +1,6 @@
 """Descent on a data set: on all of it, on one sample, on a few; and two functions to descend."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -116,6 +117,7 @@ def epochs_of_batches(samples: int, batch_size: int, epochs: int, *, key: Any) -
 
     What does not fill a batch is left out of that epoch.
     """
+    batch_size = whole("epochs_of_batches", least=-math.inf, batch_size=batch_size)
     if not 1 <= batch_size <= samples:
         raise ValueError(
             f"batch_size is {batch_size}; it must be between 1 and the number of samples, {samples}"

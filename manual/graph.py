@@ -15,11 +15,13 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
 from handgrad.manual.op import Op
 from handgrad.manual.shapes import number
+from handgrad.manual.trees import found
 
 __all__ = [
     "Node",
@@ -264,11 +266,28 @@ def mean(a):
 
 
 def apply(operation: Op, *args: Any, **config: Any) -> Node:
-    """Any operation of `manual` as a node: its pullback is its rule."""
+    """Any operation of `manual` that returns one array, as a node: its pullback is its rule.
+
+    args: as the operation takes them, some perhaps left out or None; nodes may stand in a tree too.
+    """
+    leaves, tree = jax.tree.flatten(args)
 
     @_kind
     def build(*values):
-        y, residuals = operation.forward(*values, **config)
-        return y, lambda dy: operation.pullback(residuals, dy, **config)
+        y, residuals = operation.forward(*tree.unflatten(values), **config)
+        if isinstance(y, list | tuple | dict):
+            raise TypeError(
+                f"apply: what {operation.__name__} returns {found(y)}; it must be one array"
+            )
+        return y, lambda dy: _of_leaves(tree, operation.pullback(residuals, dy, **config))
 
-    return build(*args)
+    return build(*leaves)
+
+
+def _of_leaves(tree: Any, cotangents: tuple) -> list:
+    """One cotangent for each leaf of the arguments given; None for integers."""
+    sent = []
+    for arg, cotangent in zip(tree.children(), cotangents, strict=False):  # the rest was left out
+        none = cotangent is None
+        sent += [None] * arg.num_leaves if none else arg.flatten_up_to(cotangent)
+    return sent

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from handgrad.manual.optimizers.core import check_decay, check_not_negative, one_minus_power
-from handgrad.manual.shapes import whole
+from handgrad.manual.shapes import floating, number, whole
 
 __all__ = [
     "adam_hypergradient_forward",
@@ -33,7 +33,8 @@ def sgd_hypergradient_forward(objective: Any, params: Any, learning_rate: Any, *
     optimization".
     """
     steps = whole("sgd_hypergradient_forward", least=0, steps=steps)
-    gradient, hvp, w = _flat(objective, params)
+    gradient, hvp, w = _flat("sgd_hypergradient_forward", objective, params)
+    learning_rate = _rate("sgd_hypergradient_forward", learning_rate, w)
 
     def step(carry, _):
         w, dw = carry
@@ -54,7 +55,8 @@ def sgd_hypergradient_reverse(objective: Any, params: Any, learning_rate: Any, *
     through reversible learning", algorithm 2.
     """
     steps = whole("sgd_hypergradient_reverse", least=0, steps=steps)
-    gradient, hvp, w = _flat(objective, params)
+    gradient, hvp, w = _flat("sgd_hypergradient_reverse", objective, params)
+    learning_rate = _rate("sgd_hypergradient_reverse", learning_rate, w)
 
     def forward(w, _):
         return w - learning_rate * gradient(w), w
@@ -94,7 +96,8 @@ def adam_hypergradient_forward(
     check_decay(b1=b1, b2=b2)
     check_not_negative(eps=eps)
     steps = whole("adam_hypergradient_forward", least=0, steps=steps)
-    gradient, hvp, w = _flat(objective, params)
+    gradient, hvp, w = _flat("adam_hypergradient_forward", objective, params)
+    learning_rate = _rate("adam_hypergradient_forward", learning_rate, w)
 
     def step(carry, t):
         (w, m, v), (dw, dm, dv) = carry
@@ -140,7 +143,8 @@ def adam_hypergradient_reverse(
     check_decay(b1=b1, b2=b2)
     check_not_negative(eps=eps)
     steps = whole("adam_hypergradient_reverse", least=0, steps=steps)
-    gradient, hvp, w = _flat(objective, params)
+    gradient, hvp, w = _flat("adam_hypergradient_reverse", objective, params)
+    learning_rate = _rate("adam_hypergradient_reverse", learning_rate, w)
 
     def forward(carry, t):
         before, m, v = carry
@@ -178,9 +182,10 @@ def _half_inverse(r):
     return jnp.where(r > 0, 0.5 / jnp.where(r > 0, r, 1.0), 0.0)
 
 
-def _flat(objective, params):
+def _flat(name, objective, params):
     """Gradient and Hessian times vector on one vector, and that vector."""
     w, unravel = ravel_pytree(params)
+    floating(name, params=w)
 
     def gradient(w):
         return ravel_pytree(objective.gradient(unravel(w)))[0]
@@ -189,6 +194,12 @@ def _flat(objective, params):
         return ravel_pytree(objective.hvp(unravel(w), unravel(v)))[0]
 
     return gradient, hvp, w
+
+
+def _rate(name, learning_rate, w):
+    """η in the dtype of θ, which it would change otherwise from step to step."""
+    number(name, learning_rate=learning_rate)
+    return jnp.asarray(learning_rate, w.dtype)
 
 
 def _value(objective, params, w):

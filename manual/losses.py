@@ -28,7 +28,7 @@ from handgrad.manual.numerics import (
     widen,
 )
 from handgrad.manual.op import op
-from handgrad.manual.shapes import indices_below, same_shapes, some_classes, within
+from handgrad.manual.shapes import indices_below, known, same_shapes, some_classes, within
 
 __all__ = [
     "binary_cross_entropy",
@@ -337,14 +337,18 @@ def check_labels(name, labels, **of_classes):
 
 def _weights(pos_weight, x):
     """The weights of the positive labels, of the shape of the logits x and of their dtype."""
-    name = "binary_cross_entropy_with_logits"
-    if not hasattr(pos_weight, "shape"):
+    name, dtype = "binary_cross_entropy_with_logits", getattr(pos_weight, "dtype", None)
+    if dtype is None:
         within(name, 0, pos_weight=pos_weight)
     elif pos_weight.shape not in ((), x.shape[-1:]):
         raise ValueError(
             f"{name}: pos_weight has shape {pos_weight.shape} and logits {x.shape}; it must be a "
             "number, or one for each entry of the last axis"
         )
+    elif not jnp.issubdtype(dtype, jnp.integer) and not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"{name}: pos_weight is {dtype}; it must be of numbers")
+    elif (weights := known(pos_weight)) is not None and not (weights >= 0).all():
+        raise ValueError(f"{name}: pos_weight is {pos_weight}; none of it may be below 0")
     return jnp.broadcast_to(jnp.asarray(pos_weight, x.dtype), x.shape)
 
 

@@ -18,7 +18,7 @@ def prelu(x, alpha):
     r"""y = x where x ≥ 0, else α x, with slopes α that are learned.
 
     x: (*batch, channels). alpha: (channels,), or a scalar for all channels.
-    Returns the shape of x.
+    Returns the shape and the dtype of x.
     Backward: x̄ = ȳ where x ≥ 0, else α ȳ;  ᾱ = Σ x ȳ over the places where x < 0, accumulated
     in float32 at least. At 0 the slope is 1, as leaky_relu's.
     Raises ValueError where alpha is of another shape.
@@ -29,20 +29,21 @@ def prelu(x, alpha):
             f"prelu: alpha has shape {alpha.shape} and x {jnp.shape(x)}; alpha must be a scalar, "
             "or (channels,) with x of (*batch, channels)"
         )
-    return jnp.where(x >= 0, x, _along(alpha, x) * x), (x, alpha)
+    return jnp.where(x >= 0, x, _sloped(x, alpha, x)), (x, alpha)
 
 
 @prelu.backward
 def _(residuals, dy):
     x, alpha = residuals
-    dx = jnp.where(x >= 0, dy, _along(alpha, x) * dy)
+    dx = jnp.where(x >= 0, dy, _sloped(dy, alpha, x))
     products = jnp.where(x >= 0, 0, widen(x) * widen(dy))
     return dx, products.sum(tuple(range(x.ndim - alpha.ndim)))
 
 
-def _along(alpha, x):
-    """The slopes with as many axes as x."""
-    return jnp.reshape(alpha, (1,) * (x.ndim - alpha.ndim) + alpha.shape)
+def _sloped(z, alpha, x):
+    """α z in the dtype of z, with the slopes along the channels of x."""
+    slopes = jnp.reshape(widen(alpha), (1,) * (x.ndim - alpha.ndim) + alpha.shape)
+    return (slopes * widen(z)).astype(z.dtype)
 
 
 @op

@@ -67,8 +67,10 @@ def soft_threshold(w, *, threshold=1.0):
     Source: Donoho, "De-noising by soft-thresholding" (1995).
     """
     within("soft_threshold", 0, threshold=threshold)
-    outside = jnp.abs(w) > threshold
-    return jnp.where(outside, w - jnp.sign(w) * threshold, jnp.zeros_like(w)), outside
+    wide = widen(w)
+    outside = jnp.abs(wide) > threshold
+    y = jnp.where(outside, wide - jnp.sign(wide) * threshold, 0)
+    return y.astype(w.dtype), outside
 
 
 @soft_threshold.backward
