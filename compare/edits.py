@@ -89,9 +89,11 @@ def _written(node: ast.AST) -> str:
     return text.split("\n")[0] if isinstance(node, ast.For | ast.While | ast.If) else text
 
 
+_OF_SUMS = {"a mean taken for a sum", "a sum taken for a mean"}
 _UNLIKELY = {
     "wrong operation", "wrong function", "added where it is to be set", "another axis",
     "a condition too many", "an index too many", "the permutation for its inverse",
+    "a sum left out", "axes in another order",
 }  # fmt: skip
 WHOLE = ast.BinOp | ast.UnaryOp | ast.Call | ast.Subscript | ast.Compare | ast.IfExp | ast.BoolOp
 
@@ -135,13 +137,18 @@ def edits(tree: ast.AST) -> Iterator[Edit]:
 
 
 def together(tree: ast.AST) -> Iterator[Edit]:
-    """Slices of one statement dropped together; one expression edited wherever it stands."""
+    """Slices of one statement dropped, or its sums made means; one expression edited wherever it
+    stands in the function, or in one statement.
+    """
     sliced: dict[int, list[Edit]] = {}
+    reduced: dict[tuple, list[Edit]] = {}
     alike: dict[tuple, list[Edit]] = {}
     for edit in edits(tree):
-        statement = next((p for p in reversed(edit.site.parents) if isinstance(p, ast.stmt)), None)
+        statement = _statement(edit)
         if edit.cause == "an index too many" and _slices(edit.site.node):
             sliced.setdefault(id(statement), []).append(edit)
+        if edit.cause in _OF_SUMS:
+            reduced.setdefault((id(statement), edit.cause), []).append(edit)
         if isinstance(edit.site.node, ast.expr) and statement is not None:
             key = edit.cause, ast.dump(edit.site.node), ast.dump(edit.new)
             alike.setdefault(key, []).append(edit)
@@ -153,10 +160,25 @@ def together(tree: ast.AST) -> Iterator[Edit]:
     for group in sliced.values():
         if len(group) > 1:
             yield dataclasses.replace(group[0], cause="off by one", likewise=tuple(group[1:]))
-    for group in alike.values():
+    for group in reduced.values():
+        if len(group) > 1:
+            yield _as_one(group)
+    for group in (some for every in alike.values() for some in _wherever(every)):
         apart = all(not set(_below(a)) & set(_above(b)) for a in group for b in group if a is not b)
         if len(group) > 1 and apart:
-            yield dataclasses.replace(group[0], likewise=tuple(group[1:]))
+            yield _as_one(group)
+
+
+def _statement(edit: Edit) -> ast.AST | None:
+    return next((p for p in reversed(edit.site.parents) if isinstance(p, ast.stmt)), None)
+
+
+def _wherever(group: list[Edit]) -> list[list[Edit]]:
+    """All of them; and those of each statement, where there are several."""
+    within: dict[int, list[Edit]] = {}
+    for edit in group:
+        within.setdefault(id(_statement(edit)), []).append(edit)
+    return [group, *(within.values() if len(within) > 1 else ())]
 
 
 def _renamed(tree: ast.AST) -> Iterator[Edit]:

@@ -23,14 +23,15 @@ class Looks:
     """What the expressions of some functions were in one run, and what each makes a difference to.
 
     shapes, ranges, fragments: by the text of an expression. complex, idle: nodes, by their id.
-    suspects: the nodes, of those looked at, that alone may be at fault, if one is; partly: those
-    that may be with others.
+    groups: the texts of what is a tuple or the like. suspects: the nodes, of those looked at, that
+    alone may be at fault, if one is; partly: those that may be with others.
     """
 
     of_node: dict[int, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     shapes: dict[str, set[tuple[int, ...]]] = dataclasses.field(default_factory=dict)
     ranges: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     fragments: dict[str, Any] = dataclasses.field(default_factory=dict)
+    groups: set[str] = dataclasses.field(default_factory=set)
     complex: set[int] = dataclasses.field(default_factory=set)
     idle: set[int] = dataclasses.field(default_factory=set)
     suspects: list[Any] = dataclasses.field(default_factory=list)
@@ -40,8 +41,14 @@ class Looks:
     complete: bool = True  # whether there was time to look at every value
 
     def fits(self, site: Site, text: str, alike: bool) -> bool:
-        """Whether it has the very shape, or one that makes the shape of the whole no larger."""
+        """Whether it has the very shape, or one that makes the shape of the whole no larger.
+
+        What is added to something larger may be as large.
+        """
         mine, theirs = self.of_node.get(id(site.node)), self.shapes.get(text)
+        match site.parent:
+            case ast.BinOp(op=ast.Add() | ast.Sub()) if mine is not None and not alike:
+                mine = self.of_node.get(id(site.parent), mine)
         if mine is None or theirs is None:
             return True
         return mine in theirs if alike else any(spreads(shape, mine) for shape in theirs)
@@ -103,6 +110,8 @@ def observe(
                 least, most = into.ranges.get(texts[k], (np.inf, -np.inf))
                 extremes = float(np.min(value)), float(np.max(value))
                 into.ranges[texts[k]] = min(least, extremes[0]), max(most, extremes[1])
+        if isinstance(value, tuple | list | dict):
+            into.groups.add(texts[k])
         match places[k].parent, value:
             case ast.Assign([ast.Tuple(targets)]), tuple():
                 for target, part in zip(targets, value, strict=False):

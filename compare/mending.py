@@ -31,18 +31,22 @@ from handgrad.compare.mutations import is_float
 from handgrad.compare.patience import patience
 from handgrad.compare.problem import Problem, Row, Trouble, argument_names
 from handgrad.compare.rewrite import Kind, Rewrite, Written, written
-from handgrad.compare.scaled import lacking
+from handgrad.compare.scaled import lacking, recurring
 from handgrad.compare.source import Place
+from handgrad.compare.terms import so_often
 
 BUDGET = 5e8  # element operations spent on one round of changes of equations
 SECONDS = {
     "likely": 3.0,
     "unlikely": 1.5,
     "simple": 1.5,
-    "forgotten": 2.0,
-    "further": 5.0,
+    "forgotten": 1.0,
+    "named": 5.0,
+    "missing": 1.5,
+    "further": 2.0,
     "looking": 1.0,
 }  # by a run of the derivation as it is
+REST: tuple[Kind, ...] = ("unlikely", "forgotten", "named", "missing", "further")
 ELSEWHERE = 1.0  # seconds of a loop at other numbers
 LOOKED_AT = 1e4  # element operations that the smallest change costs
 FUNCTIONS = 24  # whose source is edited: the derivation, and what it calls
@@ -167,7 +171,8 @@ class Search:
             return self.edited.mends("likely")
         if self.problem.beside is not None:  # of an equation nobody knows what it is at other sizes
             found = []
-        kinds: tuple[Kind, ...] = ("likely", "unlikely", *(() if lines else ("simple", "further")))
+        kinds: tuple[Kind, ...] = ("likely", "unlikely")
+        kinds += () if lines else ("simple", "named", "further")
         return next(filter(None, (self.edited.mends(kind, lines) for kind in kinds)), found)
 
     def solved(self) -> list[Mend]:
@@ -191,10 +196,11 @@ class Search:
         if edited is None:
             return []
         if not edited.fast:
-            return edited.mends("forgotten", None, seconds)
-        rest: list[Kind] = ["unlikely", "forgotten", "further"]
-        if multiplied:
-            rest = ["unlikely", "further", "forgotten"]
+            rest: tuple[Kind, ...] = ("forgotten", "missing")
+        elif multiplied:
+            rest = ("unlikely", "named", "further", "forgotten", "missing")
+        else:
+            rest = REST
         rounds = (edited.mends(kind, None, seconds) for kind in rest if not self.here)
         return next(filter(None, rounds), [])
 
@@ -203,8 +209,7 @@ class Search:
         edited = self.edited
         rounds = [lambda: self._changed(lambda bench: _each(richer(bench.program, self.names)))]
         if edited is not None:
-            rest: tuple[Kind, ...] = ("unlikely", "forgotten", "further")
-            more = [functools.partial(edited.mends, kind) for kind in rest]
+            more = [functools.partial(edited.mends, kind) for kind in REST]
             rounds = [*more, *rounds] if edited.fast else [*rounds, *more]
         return next(filter(None, (search() for search in rounds if not self.here)), [])
 
@@ -244,6 +249,8 @@ class Search:
         self.here += [
             dataclasses.replace(m, here="at these sizes") for m in found if m not in right
         ]
+        if offers is _of_one_equation:
+            right = [_of_how_many(m, offers(bench)) for m in right]
         return _latest_first(right)
 
     def _at_other_sizes(self, found: Mend, offers: Callable[[Bench], Iterable[Mutant]]) -> bool:
@@ -305,6 +312,13 @@ def _latest_first(mends: Iterable[Mend]) -> list[Mend]:
 
 def _of_one_equation(bench: Bench) -> Iterator[Mutant]:
     return _each(mutants(bench.program))
+
+
+def _of_how_many(found: Mend, trials: Iterable[Mutant]) -> Mend:
+    """A line that is run again and again says so if it is to be changed in one of its rounds."""
+    rounds = sum(t.words == found.words and t.place == found.place for t in trials)
+    words = f"{found.words}, in one of {rounds} rounds" if rounds > 1 else found.words
+    return dataclasses.replace(found, words=words)
 
 
 def _each(trials: Iterable) -> Iterator:
@@ -506,11 +520,24 @@ class Edited:
             more = self._attempt(lambda: self._numpy(trial.candidate(self.names)))
         else:
             more = self._attempt(lambda: self._run(trial.candidate(), column))
-        times = None if more is None else lacking(self.before, more, self.search.truth)
-        if times is not None:
-            factor = times if trial.adds else 1 + times
+        lacks = None if more is None else lacking(self.before, more, self.search.truth)
+        if lacks is None and more is not None and trial.adds:
+            lacks = self._recurring(trial, source, more)
+        if lacks is not None:
+            factor = lacks if trial.adds else 1 + lacks
             if abs(factor) > 1e-9:
                 yield from source.written.scaled(trial, factor, self.looks)
+
+    def _recurring(self, trial: Rewrite, source: Source, more: list) -> float | None:
+        """How often it lacks a term of which a recurrence makes powers."""
+
+        def results(factor: float) -> list | None:
+            other = dataclasses.replace(trial, edit=so_often(trial.edit, factor))
+            if source.by_numpy:
+                return self._attempt(lambda: self._numpy(other.candidate(self.names)))
+            return self._attempt(lambda: self._run(other.candidate(), self.search.columns[0]))
+
+        return recurring(self.before, more, self.search.truth, results)
 
     def _mends(self, trial: Rewrite, source: Source, loosely: bool) -> str | None:
         """Where alone it makes it right: "" if that is everywhere, None if it does not.

@@ -14,6 +14,7 @@ import functools
 import heapq
 import inspect
 import linecache
+import sys
 import textwrap
 import types
 from collections.abc import Callable, Iterator, Sequence
@@ -27,14 +28,21 @@ from handgrad.compare.laboratory import with_rules
 from handgrad.compare.looks import Looks, observe
 from handgrad.compare.patience import a_round
 from handgrad.compare.source import Place, is_library
-from handgrad.compare.substitutions import SIMPLE, scaled, substitutions, values
+from handgrad.compare.substitutions import NAMED, SIMPLE, scaled, substitutions, values
 from handgrad.compare.terms import adds, lines, terms
 
-Kind = Literal["likely", "unlikely", "simple", "forgotten", "further"]
+Kind = Literal["likely", "unlikely", "simple", "forgotten", "named", "missing", "further"]
 Names = Callable[[dict[str, Any]], dict[str, Any]]  # the globals to run with, for a function's own
 Build = Callable[[Any, Names], Any]  # a whole candidate of a function in it
 OUTSIDE = 12  # numbers and arrays of the module
 DEPTH = 2  # functions that a derivation calls, and those that these call
+
+
+_STAGES = {
+    "simple": range(SIMPLE + 1),
+    "named": range(SIMPLE + 1, NAMED + 1),
+    "further": range(NAMED + 1, sys.maxsize),
+}
 
 
 def _same(names: dict[str, Any]) -> dict[str, Any]:
@@ -75,25 +83,29 @@ class Written:
         return Place(file, line, linecache.getline(file, line).strip())
 
     def edits(self, kind: Kind, looks: Looks | None = None) -> Iterator["Rewrite"]:
-        """`likely`, `unlikely`, a `simple` sign, number or square, a `forgotten` term or line, or
-        `further`: other names, factors and terms.
+        """`likely`, `unlikely`, a `simple` sign, number or square, a `forgotten` line or value that
+        nothing reads, another name or one more factor that is `named`, a `missing` term, or
+        `further`: other factors and terms.
 
         First those of what may be at fault, as it looks; of the further ones these alone.
         """
         looks = looks or Looks()
-        if kind == "forgotten":
+        if kind in ("forgotten", "missing"):
             every = (f(self.definition, self._names(), looks) for f in (terms, lines))
             for stage, edit in heapq.merge(*every, key=lambda found: found[0]):
-                yield Rewrite(self, edit, stage)
+                if stage > 0 and kind == "forgotten":
+                    return
+                if (stage > 0) == (kind == "missing"):
+                    yield Rewrite(self, edit, stage)
             return
-        if kind in ("simple", "further"):
+        if kind in _STAGES:
             own = self.function.__code__.co_names, self.function.__globals__
             called = (n for known in own for n in ("jnp", "np", "numpy") if n in known)
             numpy = next(called, "jnp")
             for stage, edit in substitutions(self.definition, self._outer(), looks, numpy):
-                if stage > SIMPLE and kind == "simple":
+                if stage >= _STAGES[kind].stop:
                     return
-                if (stage > SIMPLE) == (kind == "further"):
+                if stage in _STAGES[kind]:
                     yield Rewrite(self, edit, stage)
             return
         found = [e for e in edits(self.definition) if e.likely == (kind == "likely")]

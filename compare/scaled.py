@@ -3,7 +3,7 @@
 import ast
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -11,9 +11,11 @@ import numpy as np
 
 from handgrad.compare.looks import Looks
 
-__all__ = ["lacking", "sizes", "spelled"]
+__all__ = ["lacking", "recurring", "sizes", "spelled"]
 
 LARGEST = 12  # of what is written as a fraction of whole numbers
+LIKE = 0.9  # the least cosine of a change with the one that is needed, for it to be tried again
+STEPS = 8  # of a secant
 
 
 def lacking(
@@ -23,16 +25,54 @@ def lacking(
 
     None where that is not one number, or none at all.
     """
-    h, d, t = (np.concatenate([np.ravel(x) for x in of]) for of in (hand, more, truth))
-    if not h.size or any(x.dtype.kind == "c" or not np.isfinite(x).all() for x in (h, d, t)):
+    changes = _changes(hand, more, truth)
+    if changes is None:
         return None
-    of_one, needed = d - h, t - h
+    of_one, needed = changes
+    times = float(of_one @ needed / (of_one @ of_one))
+    return times if _alike(needed, times * of_one) and abs(times) > 1e-9 else None
+
+
+def recurring(
+    hand: Sequence[np.ndarray], more: Sequence[np.ndarray], truth: Sequence[np.ndarray],
+    results: Callable[[float], list | None],
+) -> float | None:  # fmt: skip
+    """The same where `results`, of a factor, are not linear in it: found by secants."""
+    changes = _changes(hand, more, truth)
+    if changes is None:
+        return None
+    of_one, needed = changes
     square = of_one @ of_one
-    if not square:
+    if (of_one @ needed) ** 2 < LIKE**2 * square * (needed @ needed):
         return None
-    times = float(of_one @ needed / square)
-    fits = np.allclose(needed, times * of_one, rtol=1e-7, atol=1e-9 * np.abs(needed).max())
-    return times if fits and abs(times) > 1e-9 else None
+    before, last, at_last = 0.0, 1.0, 1.0
+    at_before, goal = 0.0, float(of_one @ needed / square)
+    for _ in range(STEPS):
+        if at_last == at_before:
+            return None
+        before, last = last, last + (goal - at_last) * (last - before) / (at_last - at_before)
+        made = results(last)
+        found = None if made is None else _changes(hand, made, truth)
+        if found is None:
+            return None
+        at_before, at_last = at_last, float(of_one @ found[0] / square)
+        if _alike(needed, found[0]):
+            return last
+    return None
+
+
+def _changes(
+    hand: Sequence[np.ndarray], more: Sequence[np.ndarray], truth: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """What is changed, and what is to be; None where nothing is, or something is no number."""
+    h, m, t = (np.concatenate([np.ravel(x) for x in of]) for of in (hand, more, truth))
+    if not h.size or any(x.dtype.kind == "c" or not np.isfinite(x).all() for x in (h, m, t)):
+        return None
+    return (m - h, t - h) if (m != h).any() and (m - h) @ (m - h) else None
+
+
+def _alike(needed: np.ndarray, made: np.ndarray) -> bool:
+    return np.allclose(needed, made, rtol=1e-7, atol=1e-9 * np.abs(needed).max())
 
 
 def sizes(tree: ast.AST, names: Sequence[str], looks: Looks) -> dict[str, float]:

@@ -59,6 +59,7 @@ def _binary(site: Site) -> Offers:
             yield "upside down", other(ast.Div(), right, left)
             yield "wrong operation", other(ast.Add())
             yield from _of_slopes(site)
+            yield from _sums(site)
         case ast.Div():
             yield "a factor too many", left
             yield "upside down", other(ast.Div(), right, left)
@@ -67,6 +68,9 @@ def _binary(site: Site) -> Offers:
             yield "rounded down", other(ast.Div())
         case ast.Pow():
             yield "wrong power", left
+            if isinstance(left, ast.Name):
+                less_one = ast.BinOp(left, ast.Sub(), ast.Constant(1))
+                yield "pairs of one with itself counted", ast.BinOp(left, ast.Mult(), less_one)
         case ast.MatMult():
             yield "transposed", other(ast.MatMult(), turned(left))
             yield "transposed", other(ast.MatMult(), left, turned(right))
@@ -79,6 +83,21 @@ def _binary(site: Site) -> Offers:
                 yield "transposed", turned(other(ast.MatMult(), a, b))
     yield from _regrouped(node)
     yield from _broadcast(node)
+
+
+def _sums(site: Site) -> Offers:
+    """A product that is to be summed; and one of sums, for the sum of the products."""
+    for (one, a), (other, b) in itertools.product(calls(site.node.left), calls(site.node.right)):
+        match one(a):
+            case ast.Call(ast.Attribute(attr="sum" | "mean")) as call:
+                if ast.dump(call) == ast.dump(other(a)):
+                    new = one(ast.BinOp(a, ast.Mult(), b))
+                    yield "a product of sums for a sum of products", new
+    if not (isinstance(site.parent, ast.BinOp) and isinstance(site.parent.op, ast.Mult | ast.Div)):
+        for how in ("-1, keepdims=True", "0, keepdims=True", ""):
+            summed = ast.parse(f"x.sum({how})", mode="eval").body
+            summed.func.value = site.node  # pyright: ignore[reportAttributeAccessIssue]
+            yield "a sum left out", summed
 
 
 def _of_slopes(site: Site) -> Offers:
@@ -291,6 +310,12 @@ def _moved(part: Any, by: int) -> ast.Slice | None:
     return None
 
 
+_BACK_IN_TIME = [
+    ast.parse(f"x[{part}]", mode="eval").body.slice  # pyright: ignore[reportAttributeAccessIssue]
+    for part in ("-2::-1", ":0:-1", "::-1")
+]
+
+
 def _index(part: Any) -> Offers:
     if isinstance(part, ast.Name):
         yield "not reversed", ast.BinOp(minus(ast.Constant(1)), ast.Sub(), part)
@@ -302,6 +327,10 @@ def _index(part: Any) -> Offers:
                 yield "reversed", ast.Slice(lower, upper, None)
             else:
                 yield "reversed", ast.Slice(lower, upper, minus(ast.Constant(1)))
+            if step is not None and ast.unparse(step) == "-1":  # back in time, and from where
+                for other in _BACK_IN_TIME:
+                    if ast.dump(other) != ast.dump(part):
+                        yield "off by one", other
             if lower is not None:
                 yield "off by one", ast.Slice(None, upper, step)
             if upper is not None:
@@ -443,9 +472,21 @@ def _summed(site: Site) -> Offers:
     node = site.node
     if isinstance(node.op, ast.Add) and isinstance(node.target, ast.Subscript):
         at = ast.parse("np.add.at", mode="eval").body
-        given = [node.target.value, node.target.slice, node.value]
+        given = [node.target.value, _spelled(node.target.slice), node.value]
         loaded = ast.Expr(ast.Call(at, [_loaded(g) for g in given], []))
         yield "repeated indices are to be added up", loaded
+
+
+def _spelled(index: Any) -> Any:
+    """An index as an argument: slice(None) for a colon."""
+    match index:
+        case ast.Tuple(parts):
+            return ast.Tuple([*map(_spelled, parts)], ast.Load())
+        case ast.Slice(lower, upper, step):
+            ends = (lower, upper, step) if step else (lower, upper) if lower else (upper,)
+            given = [ast.Constant(None) if end is None else end for end in ends]
+            return ast.Call(ast.Name("slice", ast.Load()), given, [])
+    return index
 
 
 def _loaded(node: Any) -> Any:

@@ -222,16 +222,22 @@ def _the_other_way(args: list, anew) -> Offers:
 
 
 def _inverse(args: list, method: bool, anew) -> Offers:
-    """The order of the axes that takes back what this one does."""
+    """The order of the axes that takes back what this one does, and then the others."""
     given = args if method else args[1:]
     listed = len(given) == 1 and isinstance(given[0], ast.Tuple | ast.List)
     axes = [ast.unparse(a) for a in (given[0].elts if listed else given)]
     if sorted(axes) != [str(k) for k in range(len(axes))]:
         return
+
+    def ordered(by: list[ast.expr]) -> Any:
+        new = [ast.Tuple(by, ast.Load())] if listed else by
+        return anew([*args[: len(args) - len(given)], *new])
+
     back: list[ast.expr] = [ast.Constant(axes.index(str(k))) for k in range(len(axes))]
     if [ast.unparse(k) for k in back] != axes:
-        new = [ast.Tuple(back, ast.Load())] if listed else back
-        yield "the other way round", anew([*args[: len(args) - len(given)], *new])
+        yield "the other way round", ordered(back)
+    for order in itertools.permutations(range(len(axes))) if len(axes) <= 4 else ():
+        yield "axes in another order", ordered([ast.Constant(k) for k in order])
 
 
 def _repeats(func: Any, args: list) -> Any:

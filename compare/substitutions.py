@@ -17,10 +17,11 @@ from handgrad.compare.scaled import sizes, spelled
 from handgrad.compare.slips_of_calls import MODULES, Offers, Site, minus
 from handgrad.compare.terms import adds, weighted
 
-__all__ = ["SIMPLE", "scaled", "substitutions", "values"]
+__all__ = ["NAMED", "SIMPLE", "scaled", "substitutions", "values"]
 
 Definition = ast.FunctionDef | ast.Lambda
-SIMPLE = 1  # the last stage of those that bring in no name
+SIMPLE = 1  # the last stage of those that bring in no name, but for a size
+NAMED = 3  # the last stage of those that bring in one: for another, or as a factor
 
 
 def substitutions(
@@ -57,6 +58,9 @@ def _staged(tree: Definition, outer: tuple[str, ...], looks: Looks) -> Iterator[
                 site, [n for n in (*names, *more) if looks.fits(site, n, alike)]
             ):
                 yield stage, Edit(cause, site, new)
+        if offers is _plain:
+            for edit in _sizes(tree, known, looks):
+                yield stage, edit
         if offers is _other_names:
             for edit in (*_everywhere(known, looks), *_conjugates(known, looks)):
                 yield stage, edit
@@ -77,7 +81,7 @@ def _staged(tree: Definition, outer: tuple[str, ...], looks: Looks) -> Iterator[
         for site, _, texts in known:
             for cause, new in offers(site, [t for t in texts if looks.fits(site, t, alike)]):
                 yield stage, Edit(cause, site, new)
-    for offers, alike in _BY_NAME:
+    for offers, alike in _BY_NAME[1:]:  # the first needs no name
         stage += 1
         for site, names, _ in known:
             for cause, new in offers(site, [n for n in names if not looks.fits(site, n, alike)]):
@@ -114,6 +118,7 @@ Known = tuple[Site, list[str], list[str]]  # with the names and the expressions 
 
 def _known_sites(tree: Definition, outer: tuple[str, ...], looks: Looks) -> Iterator[Known]:
     containers = _containers(tree)
+    free = {text: _free(node) for text, node in looks.fragments.items()}
     for site in sites(tree):
         names = _names_at(site, outer)
         if not _known(site, names) or not looks.may_mend(site):
@@ -123,13 +128,46 @@ def _known_sites(tree: Definition, outer: tuple[str, ...], looks: Looks) -> Iter
             continue
         names = [n for n in names if n not in containers]
         here = {*names, *containers, *MODULES}  # an element of one is none
-        yield site, names, [t for t, node in looks.fragments.items() if _free(node) <= here]
+        texts = [text for text, inside in free.items() if inside <= here]
+        if id(site.node) in looks.of_node:  # a number or an array, and no tuple
+            names, texts = ([t for t in of if t not in looks.groups] for of in (names, texts))
+        if _is_size(site, looks):  # with anything else an array may have no end
+            names, texts = ([t for t in of if looks.counts(t)] for of in (names, texts))
+        yield site, names, texts
+
+
+def _is_size(site: Site, looks: Looks) -> bool:
+    """A number in what says how large an array is, or how often something stands in it."""
+    if not isinstance(site.node, ast.Constant) and looks.of_node.get(id(site.node)) != ():
+        return False
+    return any(
+        isinstance(above, ast.Call)
+        and below is not above.func
+        and ast.unparse(above.func).rpartition(".")[2] in _SIZED
+        for above, below in itertools.pairwise([*site.parents, site.node])
+    )
+
+
+_SIZED = {
+    "zeros", "ones", "empty", "full", "eye", "identity", "tri", "arange", "range", "linspace",
+    "tile", "repeat", "reshape", "resize", "broadcast_to",
+}  # fmt: skip
 
 
 def _conjugates(known: Sequence[Known], looks: Looks) -> Iterator[Edit]:
     for site, _, _ in known:
         if id(site.node) in looks.complex:
             yield Edit("not conjugated", site, _call("jnp.conj", site.node))
+
+
+def _sizes(tree: Definition, known: Sequence[Known], looks: Looks) -> Iterator[Edit]:
+    """Another size for a size: of another axis, of another array, of the whole."""
+    for site, names, _ in known:
+        own = ast.unparse(site.node)
+        if looks.counts(own) and not (isinstance(site.parent, ast.Attribute | ast.Subscript)):
+            for text, number in sizes(tree, names, looks).items():
+                if number != looks.ranges[own][0]:
+                    yield Edit("the wrong size", site, _expression(text))
 
 
 def _everywhere(known: Sequence[Known], looks: Looks) -> Iterator[Edit]:
@@ -364,8 +402,19 @@ def _matrices(site: Site, values: Sequence[str]) -> Offers:
                 masked.args[1] = site.node
                 yield "a mask left out", masked
     if isinstance(site.node, ast.Name):
-        whole = ast.BinOp(site.node, ast.Add(), ast.Attribute(site.node, "T", ast.Load()))
-        yield "not symmetrised", ast.BinOp(whole, ast.Div(), ast.Constant(2))
+        yield from _symmetrised(site.node)
+
+
+def _whole_matrices(site: Site, values: Sequence[str]) -> Offers:
+    """What is assigned, symmetrised: where its name is read more than once."""
+    if isinstance(site.parent, ast.Assign) and not isinstance(site.node, ast.Name):
+        yield from _symmetrised(site.node)
+
+
+def _symmetrised(node: Any) -> Offers:
+    whole = ast.BinOp(node, ast.Add(), ast.Attribute(node, "T", ast.Load()))
+    yield "not symmetrised", whole
+    yield "not symmetrised", ast.BinOp(whole, ast.Div(), ast.Constant(2))
 
 
 def _other_expressions(site: Site, values: Sequence[str]) -> Offers:
@@ -378,7 +427,7 @@ def _other_expressions(site: Site, values: Sequence[str]) -> Offers:
 # Those that need the very shape of what stands there, and those that may spread over it.
 _BY_NAME: tuple[tuple[Callable[[Site, Sequence[str]], Offers], bool], ...] = (
     (_plain, True), (_other_names, True), (_factors, False), (_means, True), (_terms, False),
-    (_of_silu, False), (_for_numbers, False), (_matrices, False),
+    (_of_silu, False), (_for_numbers, False), (_matrices, False), (_whole_matrices, False),
 )  # fmt: skip
 _BY_TEXT: tuple[tuple[Callable[[Site, Sequence[str]], Offers], bool], ...] = (
     (_factors, False), (_other_expressions, True), (_terms, True),

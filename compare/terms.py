@@ -16,7 +16,7 @@ from handgrad.compare.looks import Looks, spreads
 from handgrad.compare.scaled import spelled
 from handgrad.compare.slips_of_calls import MODULES
 
-__all__ = ["FORGOTTEN", "LINE", "adds", "lines", "terms", "weighted"]
+__all__ = ["FORGOTTEN", "LINE", "adds", "lines", "so_often", "terms", "weighted"]
 
 FORGOTTEN = "a forgotten term"
 LINE = "a forgotten line"
@@ -34,6 +34,7 @@ _OF_ITSELF = (  # what a normalisation leaves, with 0 for what stands there and 
 
 _ON_ITS_WAY = ("{1} * {0}", "{1} @ {0}", "{0} @ {1}", "{1}.T @ {0}", "{0} @ {1}.T")
 _HANDING = ast.Return | ast.Tuple
+_WORD = re.compile(r"\w+")
 _REDUCED = re.compile(r"\b(sum|mean)\(")
 
 Shape = tuple[int, ...]
@@ -62,7 +63,7 @@ def terms(tree: ast.AST, names: Sequence[str], looks: Looks) -> Iterator[tuple[i
             here, own = looks.of_node[id(site.node)], ast.unparse(site.node)
             found = [text for when, shape, text in made if when == stage and spreads(shape, here)]
             handed_on = isinstance(site.node, ast.Name) and isinstance(site.parents[-1], _HANDING)
-            if stage == 1 and here and not handed_on and not _subtracts(site.node, own):
+            if stage == 2 and here and not handed_on and not _subtracts(site.node, own):
                 alike = [t for t, shape in at_hand if t in names and shape == here]
                 found += dict.fromkeys(f.format(own, t) for f in _OF_ITSELF for t in alike)
             for text in found:
@@ -98,6 +99,17 @@ def adds(edit: Edit) -> bool:
     return edit.cause == FORGOTTEN
 
 
+def so_often(edit: Edit, factor: float) -> Edit:
+    """What this edit adds, so often."""
+    number, new = ast.Constant(factor), edit.new
+    if edit.cause == LINE:
+        first, second = new.body
+        product = ast.BinOp(number, ast.Mult(), second.value)
+        return Edit(LINE, edit.site, _both(first, ast.AugAssign(second.target, second.op, product)))
+    product = ast.BinOp(number, ast.Mult(), new.right)
+    return Edit(edit.cause, edit.site, ast.BinOp(new.left, ast.Add(), product))
+
+
 def weighted(edit: Edit, factor: float, known: dict[str, float]) -> Iterator[Edit]:
     """The term that this edit adds, times the factor, as it may be written."""
     site = edit.site
@@ -119,13 +131,13 @@ def _times(term: Any, factor: float, known: dict[str, float]) -> Iterator[Any]:
 def _made(
     at_hand: list[tuple[str, Shape]], idle: list[str], names: Sequence[str]
 ) -> Iterator[Made]:
-    """First what nothing reads, alone and times something; then products of names, then others."""
+    """First what nothing reads, alone and times something; then names, their products, others."""
     for (a, x), form in itertools.product(at_hand, _ALONE):
         for text, shape in _fitting(form, (a,), (x,)):
-            yield 0 if a in idle else 2, shape, text
+            yield 0 if a in idle else 1 if text in names else 3, shape, text
     for ((a, x), (b, y)), form in itertools.product(itertools.combinations(at_hand, 2), _PAIRS):
         for text, shape in _fitting(form, (a, b), (x, y)):
-            stage = 0 if {a, b} & {*idle} else 1 if {a, b} <= {*names} else 2
+            stage = 0 if {a, b} & {*idle} else 2 if {a, b} <= {*names} else 3
             yield stage, shape, text
 
 
@@ -134,13 +146,17 @@ def _fitting(form: str, texts: tuple[str, ...], shapes: tuple[Shape, ...]) -> It
     known = _SHAPES.setdefault((form, shapes), _result(form, shapes))
     if known is not None:
         bare = [t if t.isidentifier() else f"({t})" for t in texts]
-        yield form.format(*bare), known
+        made = form.format(*bare)
+        if ".T).T" not in made:
+            yield made, known
 
 
 def _result(form: str, shapes: tuple[Shape, ...]) -> Shape | None:
     if "T" in form and any(len(shape) < 2 for shape in shapes):
         return None
     if form == _PAIRS[-1] and shapes[0] != shapes[1]:
+        return None
+    if form.endswith(".sum()") and not any(shapes):  # of numbers it is the number
         return None
     held = {f"v{k}": np.broadcast_to(0.0, shape) for k, shape in enumerate(shapes)}
     try:
@@ -163,7 +179,7 @@ def _by_name(node: Any) -> bool:
     return isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Name)
 
 
-def _is_read(node: ast.Name) -> bool:
+def _is_read(node: ast.Name | ast.Subscript | ast.Attribute) -> bool:
     return isinstance(node.ctx, ast.Load)
 
 
@@ -181,7 +197,8 @@ def _expression(text: str) -> Any:
 def lines(tree: ast.AST, names: Sequence[str], looks: Looks) -> Iterator[tuple[int, Edit]]:
     """What else a line adds to, and what a loop hands on: one line more, behind one that is there.
 
-    Of a pair of bodies each is pushed; a cotangent that is carried is multiplied on its way.
+    Of a pair of bodies each is pushed, of two matrices each is decayed; a cotangent that is carried
+    is multiplied on its way.
     """
     changed = [s for s in sites(tree) if isinstance(s.node, ast.AugAssign)]
     targets = dict.fromkeys(t for node in _stored(tree) for t in _targets(node, _indices(tree)))
@@ -191,12 +208,38 @@ def lines(tree: ast.AST, names: Sequence[str], looks: Looks) -> Iterator[tuple[i
             if text != own:
                 op = ast.Add() if summed else site.node.op
                 yield 0, Edit(LINE, site, _both(site.node, _changing(text, op, site.node.value)))
+        if summed:
+            for text, value in _likewise(own, ast.unparse(site.node.value), tree):
+                line = _changing(text, ast.Add(), _expression(value))
+                yield 0, Edit(LINE, site, _both(site.node, line))
     for site in sites(tree):
         if isinstance(site.node, ast.stmt) and _last_of_a_loop(site):
             for carried in _carried(site.parent, tree):
                 for value in _handed_on(carried, names, looks):
                     more = ast.Assign([ast.Name(carried, ast.Store())], _expression(value))
                     yield 0, Edit(LINE, site, _both(site.node, more))
+
+
+def _likewise(target: str, value: str, tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """Other targets, and the value with its names changed as the target's: W2 with dW2 for dW1."""
+    nodes = [n for n in ast.walk(tree) if isinstance(n, ast.Name | ast.Subscript | ast.Attribute)]
+    words = {word for n in nodes for word in _WORD.findall(ast.unparse(n))}
+    for other in dict.fromkeys(ast.unparse(n) for n in nodes if not _is_read(n)):
+        pairs = zip(_WORD.findall(target), _WORD.findall(other), strict=False)
+        apart = [pair for pair in pairs if pair[0] != pair[1]]
+        if len(apart) != 1 or _WORD.sub("", target) != _WORD.sub("", other):
+            continue
+        old, new = apart[0]
+        while old and new and old[0] == new[0]:
+            old, new = old[1:], new[1:]
+
+        def renamed(found: re.Match, old=old, new=new) -> str:
+            other = found[0].removesuffix(old) + new
+            return other if found[0].endswith(old) and other in words else found[0]
+
+        changed = _WORD.sub(renamed, value) if old else value
+        if changed != value:
+            yield other, changed
 
 
 def _handed_on(carried: str, names: Sequence[str], looks: Looks) -> Iterator[str]:
@@ -231,16 +274,23 @@ def _stored(tree: ast.AST) -> Iterator[ast.expr]:
 
 
 def _indices(tree: ast.AST) -> list[str]:
+    """What loops run over, and the elements that others are indexed by: i, y[i]."""
     loops = [n for n in ast.walk(tree) if isinstance(n, ast.For)]
-    return [n.id for loop in loops for n in ast.walk(loop.target) if isinstance(n, ast.Name)]
+    found = [n.id for loop in loops for n in ast.walk(loop.target) if isinstance(n, ast.Name)]
+    inside = [n.slice for n in ast.walk(tree) if isinstance(n, ast.Subscript)]
+    return [*found, *(ast.unparse(s) for s in inside if isinstance(s, ast.Subscript))]
 
 
 def _targets(target: ast.expr, indices: Sequence[str]) -> Iterator[str]:
     """It, and it at the other indices."""
     yield ast.unparse(target)
-    if isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Name):
-        for index in indices:
-            yield f"{ast.unparse(target.value)}[{index}]"
+    if isinstance(target, ast.Subscript):
+        parts = target.slice.elts if isinstance(target.slice, ast.Tuple) else [target.slice]
+        texts = [ast.unparse(part) for part in parts]
+        for k, part in enumerate(parts):
+            for index in indices if isinstance(part, ast.Name | ast.Subscript) else ():
+                at = ", ".join([*texts[:k], index, *texts[k + 1 :]])
+                yield f"{ast.unparse(target.value)}[{at}]"
 
 
 def _last_of_a_loop(site: Any) -> bool:
