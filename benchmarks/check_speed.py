@@ -227,7 +227,7 @@ def backward_of(case: Case, leaf: int = -1, index: tuple[int, ...] = ()) -> Call
     def backward(*args_and_dy):
         *args, dy = args_and_dy
         _, residuals = op.forward(*args, **case.config)
-        cotangents = op.pullback(residuals, dy, **case.config)
+        cotangents = op.pullback(residuals, dy, **case.config)[: len(args)]  # not of those left out
         leaves, tree = jax.tree.flatten(cotangents)
         if leaf >= 0:
             leaves[leaf] = jnp.asarray(leaves[leaf]).at[index].multiply(1 + ERROR)

@@ -49,6 +49,14 @@ def test_one_element_is_wrong_by_a_billionth(bench, name, leaf, index):
     assert wrong[leaf][index] / right[leaf][index] - 1 == pytest.approx(1e-9, rel=1e-6)
 
 
+@pytest.mark.parametrize("name", ["attention.attention", "normalization.layer_norm[no scale]"])
+def test_a_cotangent_for_each_argument_that_is_given(bench, name):
+    case = case_of(name)
+    args = jax.tree.map(jax.numpy.asarray, case.draw())
+    y = getattr(bench.manual, case.function)(*args, **case.config)
+    assert len(bench.backward_of(case)(*args, jax.numpy.ones_like(y))) == len(args)
+
+
 def test_false_alarms_are_counted_and_named(bench, monkeypatch, capsys):
     def examine(item, seed, scale):
         right = item.topic != "dense" or scale != 1
