@@ -17,9 +17,9 @@ from handgrad.manual.numerics import (
     expm1,
     log_probabilities,
     logistic,
+    logistic_parts,
     normalise,
     rounded,
-    sigmoid_and_slope,
     tanh_and_slope,
     widen,
 )
@@ -108,8 +108,12 @@ def sigmoid(x):
 
 @sigmoid.backward
 def _(x, dy):
-    _, slope = sigmoid_and_slope(widen(x))
-    return ((widen(dy) * slope).astype(x.dtype),)
+    return ((widen(dy) * sigmoid_slope(widen(x))).astype(x.dtype),)
+
+
+def sigmoid_slope(x):
+    _, n, d = logistic_parts(x)
+    return n * (d / ((n + d) * (n + d)))
 
 
 @op
@@ -262,14 +266,13 @@ def silu(x):
 
 @silu.backward
 def _(x, dy):
-    _, slope = silu_and_slope(widen(x))
-    return ((widen(dy) * slope).astype(x.dtype),)
+    return ((widen(dy) * silu_slope(widen(x))).astype(x.dtype),)
 
 
-def silu_and_slope(x):
-    """xσ(x) and its derivative, from one sigmoid."""
-    sigma, slope = sigmoid_and_slope(x)
-    return x * sigma, sigma + x * slope
+def silu_slope(x):
+    """σ + xσ′, of one division."""
+    w, n, d = logistic_parts(x)
+    return (w * (n + d) + x * n * d) / ((n + d) * (n + d))
 
 
 @op
@@ -289,8 +292,7 @@ def gelu(x, *, approximate=True):
 
 @gelu.backward
 def _(x, dy, *, approximate):
-    _, slope = gelu_and_slope(widen(x), approximate)
-    return ((widen(dy) * slope).astype(x.dtype),)
+    return ((widen(dy) * gelu_slope(widen(x), approximate)).astype(x.dtype),)
 
 
 def gelu_of(x, approximate):
@@ -308,14 +310,12 @@ def _normal_distribution(x):
     return 0.5 * lax.erfc(-math.sqrt(0.5) * x)  # 1 + erf would lose the digits of the left tail
 
 
-def gelu_and_slope(x, approximate):
-    """gelu(x) and its derivative, which share a sigmoid or an error function."""
+def gelu_slope(x, approximate):
     if approximate:
         v, dv = _twice_u(x)
-        sigma, slope = sigmoid_and_slope(v)
-        return x * sigma, sigma + x * slope * dv
-    cdf = _normal_distribution(x)
-    return x * cdf, cdf + x * exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+        w, n, d = logistic_parts(v)
+        return (w * (n + d) + x * dv * n * d) / ((n + d) * (n + d))
+    return _normal_distribution(x) + x * exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
 
 
 @op

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from handgrad.manual.numerics import exp, tanh_and_slope
+from handgrad.manual.numerics import exp_quotient, tanh_and_slope
 
 __all__ = ["CELLS", "PEEPHOLES", "Cell", "ahead", "behind", "joined", "to_x"]
 
@@ -268,8 +268,8 @@ def _side_by_side(gates, new):
 
 def _open_and_shut(z):
     """σ and 1 − σ, both with all their digits."""
-    e = exp(-jnp.abs(z))
-    smaller = e / (1 + e)
+    n, d = exp_quotient(-jnp.abs(z))
+    smaller = n / (n + d)
     return jnp.where(z < 0, smaller, 1 - smaller), jnp.where(z < 0, 1 - smaller, smaller)
 
 

@@ -5,8 +5,8 @@ import math
 import jax.numpy as jnp
 from jax import lax
 
-from handgrad.manual.activations import gelu_and_slope, gelu_of, silu_and_slope
-from handgrad.manual.numerics import logistic, sigmoid_and_slope, widen
+from handgrad.manual.activations import gelu_of, gelu_slope, sigmoid_slope, silu_slope
+from handgrad.manual.numerics import logistic, widen
 from handgrad.manual.op import op
 from handgrad.manual.shapes import same_shapes, whole
 
@@ -38,8 +38,9 @@ def glu(x, *, axis=-1):
 def _(x, dy, *, axis):
     value, gate = jnp.split(widen(x), 2, axis)
     dy = widen(dy)
-    opened, (_, slope) = logistic(_again(gate)), sigmoid_and_slope(gate)
-    return (jnp.concatenate([dy * opened, dy * value * slope], axis).astype(x.dtype),)
+    opened = logistic(_again(gate))
+    dx = jnp.concatenate([dy * opened, dy * value * sigmoid_slope(gate)], axis)
+    return (dx.astype(x.dtype),)
 
 
 @op
@@ -63,8 +64,7 @@ def _(residuals, dy):
     gate, value = residuals
     dy = widen(dy)
     z = _again(widen(gate))
-    _, slope = silu_and_slope(widen(gate))
-    return dy * widen(value) * slope, dy * z * logistic(z)
+    return dy * widen(value) * silu_slope(widen(gate)), dy * z * logistic(z)
 
 
 @op
@@ -86,8 +86,7 @@ def _(residuals, dy, *, approximate):
     gate, value = residuals
     dy = widen(dy)
     opened = gelu_of(_again(widen(gate)), approximate)
-    _, slope = gelu_and_slope(widen(gate), approximate)
-    return dy * widen(value) * slope, dy * opened
+    return dy * widen(value) * gelu_slope(widen(gate), approximate), dy * opened
 
 
 def _again(gate):

@@ -145,10 +145,8 @@ def binary_cross_entropy(probabilities, labels):
     """
     same_shapes("binary_cross_entropy", probabilities=probabilities, labels=labels)
     p, c = widen(probabilities), widen(labels)
-    # logarithms of 1, the slope by p with them, where the term is absent
-    log_p = jnp.log(jnp.where((c == 0) & ~(p > 0), 1, p))
-    log_not_p = jnp.log1p(-jnp.where((c == 1) & ~(p < 1), 0, p))
-    loss = -c * log_p - (1 - c) * log_not_p
+    loss = -_term(c, jnp.log, p, (c == 0) & ~(p > 0))
+    loss -= _term(1 - c, _log_of_the_rest, p, (c == 1) & ~(p < 1))
     return loss.astype(probabilities.dtype), (probabilities, labels)
 
 
@@ -157,8 +155,20 @@ def _(residuals, dy):
     probabilities, labels = residuals
     p, c, dy = widen(probabilities), widen(labels), widen(dy)
     dp = dy * quiet(dy, _weighted_inverse(1 - c, 1 - p) - _weighted_inverse(c, p))
-    dc = dy * quiet(dy, jnp.log1p(-p) - jnp.log(p))
+    dc = dy * quiet(dy, _log_of_the_rest(p) - jnp.log(p))
     return dp.astype(probabilities.dtype), dc.astype(labels.dtype)
+
+
+def _log_of_the_rest(p):
+    """ln(1 − p)"""
+    return jnp.log1p(-p)
+
+
+def _term(c, log, p, absent):
+    """c ln p, and 0 with no slopes where it is absent."""
+    # of the where XLA makes a: the logarithm is that which the backward takes, and taken once
+    c, p = (jnp.where(absent, lax.stop_gradient(a), a) for a in (c, p))
+    return jnp.where(absent, 0, c * log(p))
 
 
 @op
@@ -208,8 +218,8 @@ def categorical_cross_entropy(probabilities, labels):
     """
     same_shapes("categorical_cross_entropy", least=1, probabilities=probabilities, labels=labels)
     p, c = widen(probabilities), widen(labels)
-    log_p = jnp.log(jnp.where((c == 0) & ~(p > 0), 1, p))  # of 1 where the term is absent
-    return -(c * log_p).sum(-1).astype(probabilities.dtype), (probabilities, labels)
+    terms = _term(c, jnp.log, p, (c == 0) & ~(p > 0))
+    return -terms.sum(-1).astype(probabilities.dtype), (probabilities, labels)
 
 
 @categorical_cross_entropy.backward
