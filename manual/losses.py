@@ -265,17 +265,18 @@ def _(residuals, dy):
     log_p = log_probabilities(logits, normaliser)
     c, dy = widen(labels), widen(dy)[..., None]
     certain, total = (normaliser[1] < 0.5).any(), c.sum(-1, keepdims=True)
-    given = logits, normaliser, log_p, c, dy, total
+    given = logits, normaliser, c, dy, total
     dlogits = lax.cond(certain, _with_a_certain_class, _without, *given)
     return dlogits.astype(logits.dtype), (-dy * quiet(dy, log_p)).astype(labels.dtype)
 
 
-def _with_a_certain_class(logits, normaliser, log_p, c, dy, total):
-    p = probabilities(logits, normaliser)
+def _with_a_certain_class(logits, normaliser, c, dy, total):
+    # ln p made anew: if it was given, it would be written down for the other branch too
+    p, log_p = (make(logits, normaliser) for make in (probabilities, log_probabilities))
     return dy * (p * (total - c) + c * expm1(log_p))
 
 
-def _without(logits, normaliser, _log_p, c, dy, total):
+def _without(logits, normaliser, c, dy, total):
     return dy * (probabilities(logits, normaliser) * total - c)
 
 
