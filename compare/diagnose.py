@@ -16,6 +16,7 @@ from handgrad.compare.patience import patience
 from handgrad.compare.report import Diagnosis
 
 # Kinds that say where the deviation is, not what it is.
+DIGITS = 1e-9  # what a constant is off by that was written with too few of them, at most
 CHANCE = 100  # a bound between wrong and right is one that as many other orders would not show
 SECONDS = 2.0  # of a loop that is asked about one relation
 VAGUE = frozenset({"region", "slice", "element", "nonlinear", "near", "point"})
@@ -426,7 +427,7 @@ def _single(e: Evidence, i: int):
 def _where(e: Evidence, i: int):
     """What the wrong elements have in common."""
     wrong, x = e.wrong[i], e.values[i]
-    if wrong.all() or wrong.size < 2:
+    if wrong.all() or wrong.size < 2 or _off(e, i) < DIGITS:  # where noise hides it tells nothing
         return None
     if wrong.sum() == 1:
         index = [int(k) for k in np.argwhere(wrong)[0]]
@@ -463,16 +464,19 @@ def _where(e: Evidence, i: int):
             return "region", f"is wrong only where |{e.names[i]}| is below {high:.3g}"
 
 
+def _off(e: Evidence, i: int) -> float:
+    """The largest deviation, of the largest element."""
+    with np.errstate(all="ignore"):
+        off = np.abs(e.hand[i] - e.truth[i]).max(initial=0) / np.abs(e.truth[i]).max(initial=0)
+    return float(np.nan_to_num(off, nan=np.inf))
+
+
 def _near(e: Evidence, i: int):
-    h, g = e.hand[i], e.truth[i]
-    scale = np.abs(g).max(initial=0)
-    if h.size < 2 or not np.isfinite(h).all() or not 0 < np.abs(h - g).max() < 0.05 * scale:
-        return None
-    off = np.abs(h - g).max() / scale
-    if 1e-9 < off < 1e-7:  # as single precision is
+    off = _off(e, i)
+    if e.hand[i].size < 2 or not 0 < off < 0.05 or DIGITS < off < 1e-7:  # as single precision is
         return None
     why = "the derivative of an approximation, a constant that is slightly off, or eps misplaced?"
-    if off < 1e-9:
+    if off < DIGITS:
         why = "a constant written with too few digits?"
     return "near", f"is nearly right, to {off:.1g} of its largest element: {why}"
 

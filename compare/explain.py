@@ -30,6 +30,8 @@ def explain(
 ) -> list[Diagnosis]:
     """At most three explanations, the simplest first; each accounts for the whole deviation.
 
+    What only several changes together make right is said of each of these.
+
     split: how many of the compared arrays are outputs; the gradients come after them.
     """
     bad = [w.reshape(len(c.rows), -1).any(1) for w in c.wrong[split:]]
@@ -53,13 +55,14 @@ def explain(
     exact = _merged([d for d in relations if d.kind not in VAGUE])
     complete = sum(d.kind not in VAGUE for d in relations) == sum(bool(b.any()) for b in bad)
     vague = _merged([d for d in relations if d.kind in VAGUE])
-    most = max(MOST, len(exact) + 1)
     try:
         with patience(PATIENCE):
             search = Search(problem, candidate, reference, c, rows)
-            return _searched(problem, c, split, rows, search, exact, vague, complete)[:most]
+            found = _searched(problem, c, split, rows, search, exact, vague, complete)
     except TimeoutError:
-        return [*exact, *vague][:most]
+        found = [*exact, *vague]
+    most = max(len(exact) + 1, sum(d in exact or d.kind == "mend" for d in found))
+    return found[: max(MOST, most)]
 
 
 def _searched(
@@ -71,8 +74,9 @@ def _searched(
     if complete:  # what is left to say is where
         multiplied = all(d.kind in ("sign", "factor", "operand") for d in exact)
         more = [] if mends else search.elsewhere(multiplied=multiplied)
-        mends = mends or [_worded(problem, m) for m in more]
-        return [*exact, *(mends or [_worded(problem, m) for m in search.here])[:1]]
+        mends = mends or [_worded(problem, m) for m in more or search.here]
+        several = [] if mends else [_worded(problem, m) for m in search.several()]
+        return [*exact, *mends[:1], *several]
     if not mends and not search.here:
         mends = [_worded(problem, m) for m in search.solved()]
     found = [*exact, *mends]
@@ -80,6 +84,7 @@ def _searched(
         paths, more = _paths(problem, c, split, rows), []
         if not search.here:
             more = search.elsewhere(SOON) if paths else search.unlikely()
+            more = more or ([] if search.here else search.several())
         found += [*paths, *(_worded(problem, m) for m in more)]
     if exact or any(d.kind == "mend" for d in found):
         return found

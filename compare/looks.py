@@ -53,6 +53,12 @@ class Looks:
             return True
         return mine in theirs if alike else any(spreads(shape, mine) for shape in theirs)
 
+    def of_some(self) -> "Looks":
+        """The same, where what may be at fault for some of what is wrong is as good as for all."""
+        idle = self.idle - {id(node) for node in self.partly}
+        suspects = [*self.suspects, *self.partly]
+        return dataclasses.replace(self, idle=idle, suspects=suspects, partly=[])
+
     def within(self, text: str, least: float, most: float) -> bool:
         """Whether its values are, as far as is known."""
         lowest, highest = self.ranges.get(text, (least, most))

@@ -45,13 +45,16 @@ SECONDS = {
     "missing": 1.5,
     "further": 2.0,
     "looking": 1.0,
+    "several": 6.0,
 }  # by a run of the derivation as it is
 REST: tuple[Kind, ...] = ("unlikely", "forgotten", "named", "missing", "further")
+OF_SEVERAL: tuple[tuple[Kind, ...], ...] = (("likely", "simple"), ("unlikely", "named"))
 ELSEWHERE = 1.0  # seconds of a loop at other numbers
 LOOKED_AT = 1e4  # element operations that the smallest change costs
 FUNCTIONS = 24  # whose source is edited: the derivation, and what it calls
 LARGE = 5e7  # element operations of a derivation that is too slow to be edited
 MOST = 2  # mends that are looked for
+MISTAKES = 3  # that are looked for, where a single one does not explain it
 SECOND = 0.3  # seconds for the second of them
 SLOW = 2e-3  # seconds of a run from where on smaller arrays are looked for
 SMALLEST = 1e-7  # no edit of the source makes a smaller relative deviation
@@ -73,6 +76,9 @@ class Search:
             self._at_other_numbers(reference, len(c.paths) - len(problem.verified))
         self.here: list[Mend] = []  # what mends it at these inputs, or sizes, and not at others
         self.loosely = self._test(c, rows[0], 10.0)
+        self.each = [self._each_test(c, r) for r in rows]
+        wrong = [[w[r].any() for w in c.wrong] for r in rows]
+        self.at_fault = [frozenset(k for k, w in enumerate(row) if w) for row in wrong]
         self.truth = [g[rows[0]] for g in c.truth]
         self.hand = [h[rows[0]] for h in c.hand]
         self.wrong = [w[rows[0]] for w in c.wrong]
@@ -86,17 +92,24 @@ class Search:
         worth = small and self._deviation(c, rows[0]) > SMALLEST
         self.edited = Edited(self) if worth else None
 
+    @classmethod
+    def _test(cls, c: Comparison, row: int, slack: float) -> Agrees:
+        each = cls._each_test(c, row, slack)
+        return lambda results: all(each(results))
+
     @staticmethod
-    def _test(c: Comparison, row: int, slack: float) -> Agrees:
-        def agrees(results: list[np.ndarray]) -> bool:
-            return not any(
+    def _each_test(c: Comparison, row: int, slack: float = 10.0) -> Callable:
+        def agree(results: list[np.ndarray]) -> Iterator[bool]:
+            return (
                 # where autodiff is nan, a mend may not make a number nan
-                (differs(r, g[row], slack * x[row]) & ~(np.isnan(g[row]) & ~np.isnan(h[row]))).any()
-                or (np.isnan(r) & ~np.isnan(h[row])).any()
+                not (
+                    (differs(r, g[row], slack * x[row]) & ~(np.isnan(g[row]) & ~np.isnan(h[row])))
+                    | (np.isnan(r) & ~np.isnan(h[row]))
+                ).any()
                 for r, h, g, x in zip(results, c.hand, c.truth, c.noise, strict=True)
             )
 
-        return agrees
+        return agree
 
     def _at_other_numbers(self, reference: Row, split: int) -> None:
         """Two rows more, of other signs, where the reference has a gradient there."""
@@ -145,6 +158,11 @@ class Search:
             if wrong.any():
                 moved.append(not (same & wrong).any())
         return all(moved) or (None if any(moved) else False)
+
+    def gained(self, results: list[np.ndarray], row: int) -> frozenset[int]:
+        """Which gradients are right there, of those that were not; none if another is not now."""
+        wrong = frozenset(k for k, a in enumerate(self.each[row](results)) if not a)
+        return self.at_fault[row] - wrong if wrong <= self.at_fault[row] else frozenset()
 
     @staticmethod
     def _deviation(c: Comparison, row: int) -> float:
@@ -212,6 +230,12 @@ class Search:
             more = [functools.partial(edited.mends, kind) for kind in REST]
             rounds = [*more, *rounds] if edited.fast else [*rounds, *more]
         return next(filter(None, (search() for search in rounds if not self.here)), [])
+
+    def several(self) -> list[Mend]:
+        """Two mistakes or three, where no single change makes every gradient right."""
+        if self.edited is None or not self.edited.fast or len(self.at_fault[0]) < 2:
+            return []
+        return self.edited.several()
 
     def suspects(self) -> tuple[list[Place], bool]:
         """The lines that alone can be at fault if one is; none if these are nearly all of them.
@@ -509,17 +533,98 @@ class Edited:
                         self.search.here.append(mend)
         return _latest_first(found.values())
 
+    def several(self) -> list[Mend]:
+        """An edit after which some gradient is right that was not, and so on until all are."""
+        looks, self.looks = self.looks, self.looks.of_some()
+        with _quietly():
+            found = self._one_by_one(time.thread_time() + SECONDS["several"])
+        self.looks = looks
+        others = "with the other change" if len(found) == 2 else "with the other changes"
+        found.sort(key=lambda m: (m.place.file, m.place.line) if m.place else ("", 0))
+        return [dataclasses.replace(m, here=others) for m in found]
+
+    def _one_by_one(self, until: float, depth: int = 1) -> list[Mend]:
+        at_fault = self.search.at_fault
+        for kinds in OF_SEVERAL:
+            for source, trial, gained in self._gaining(kinds, until):
+                mend = Mend(trial.place, trial.words, trial.returns)
+                if all(f <= gained for f in at_fault):
+                    if depth > 1 and self._mends(trial, source, False) == "":
+                        return [mend]
+                elif depth < MISTAKES and time.thread_time() < until:
+                    with self._held(source, trial, gained):
+                        rest = self._one_by_one(until, depth + 1)
+                    if rest:
+                        return [mend, *rest]
+        return []
+
+    def _gaining(
+        self, kinds: tuple[Kind, ...], until: float
+    ) -> list[tuple[Source, Rewrite, frozenset[int]]]:
+        """Edits after which more is right, those that gain the most first; two that gain alike."""
+        found: dict[frozenset[int], list] = {}
+        offers = (
+            (s, t) for k in kinds for s in self.sources for t in s.written.edits(k, self.looks)
+        )
+        for source, trial in offers:
+            if time.thread_time() > until:
+                break
+            self.patience = 0.1 + 20 * source.seconds
+            for other in (trial, *self._scaled_for_one(trial, source)):
+                gained = self._gained(other, source)
+                alike = found.setdefault(gained, [])
+                if gained and len(alike) < 2:
+                    alike.append((source, other, gained))
+        most_first = sorted(found, key=len, reverse=True)
+        return [each for gained in most_first for each in found[gained]]
+
+    def _scaled_for_one(self, trial: Rewrite, source: Source) -> Iterator[Rewrite]:
+        """A value doubled, times the number that one gradient lacks."""
+        more = self._attempt(lambda: self._fastest(trial, source)) if trial.doubles else None
+        for k in sorted(self.search.at_fault[0]) if more is not None else ():
+            lacks = lacking(*([of[k]] for of in (self.before, more, self.search.truth)))
+            if lacks is not None and abs(1 + lacks) > 1e-9:
+                yield from source.written.scaled(trial, 1 + lacks, self.looks)
+
+    def _gained(self, trial: Rewrite, source: Source) -> frozenset[int]:
+        """At every row at which anything is wrong."""
+        results = self._attempt(lambda: self._fastest(trial, source))
+        gained = frozenset() if results is None else self.search.gained(results, 0)
+        for row, at_fault in enumerate(self.search.at_fault):
+            if gained and row and at_fault:
+                column = self.search.columns[row]
+                results = self._attempt(lambda col=column: self._run(trial.candidate(), col))
+                gained &= frozenset() if results is None else self.search.gained(results, row)
+        return gained
+
+    def _fastest(self, trial: Rewrite, source: Source) -> list:
+        if source.by_numpy:
+            return self._numpy(trial.candidate(self.names))
+        return self._run(trial.candidate(), self.search.columns[0])
+
+    @contextlib.contextmanager
+    def _held(self, source: Source, trial: Rewrite, gained: frozenset[int]) -> Iterator[None]:
+        """As if the derivation had been written so."""
+        kept = self.sources, self.before, self.search.at_fault
+        others = written(trial.candidate())[:FUNCTIONS]
+        self.before = self._fastest(trial, source)
+        self.search.at_fault = [wrong - gained for wrong in self.search.at_fault]
+        with trial.edit.applied():
+            # the function edited is parsed anew as it stands in its file, which does not give this
+            anew = (self._source(function) for function in others)
+            self.sources = [source, *(s for s in anew if s is not None)]
+            try:
+                yield
+            finally:
+                self.sources, self.before, self.search.at_fault = kept
+
     def _meant(self, trial: Rewrite, source: Source) -> Iterator[Rewrite]:
         """It; a value doubled times the number that it lacks; a term as often as it lacks."""
         if not trial.adds:
             yield trial
         if not trial.adds and (not trial.doubles or (self.traceable and not source.by_numpy)):
             return
-        column = self.search.columns[0]
-        if source.by_numpy:
-            more = self._attempt(lambda: self._numpy(trial.candidate(self.names)))
-        else:
-            more = self._attempt(lambda: self._run(trial.candidate(), column))
+        more = self._attempt(lambda: self._fastest(trial, source))
         lacks = None if more is None else lacking(self.before, more, self.search.truth)
         if lacks is None and more is not None and trial.adds:
             lacks = self._recurring(trial, source, more)
@@ -533,9 +638,7 @@ class Edited:
 
         def results(factor: float) -> list | None:
             other = dataclasses.replace(trial, edit=so_often(trial.edit, factor))
-            if source.by_numpy:
-                return self._attempt(lambda: self._numpy(other.candidate(self.names)))
-            return self._attempt(lambda: self._run(other.candidate(), self.search.columns[0]))
+            return self._attempt(lambda: self._fastest(other, source))
 
         return recurring(self.before, more, self.search.truth, results)
 

@@ -10,6 +10,7 @@ import ast
 import contextlib
 import copy
 import dataclasses
+import dis
 import functools
 import heapq
 import inspect
@@ -365,7 +366,7 @@ def _called(function: types.FunctionType, depth: int) -> Found:
                 return _like(function, closure, names(function.__globals__))
 
             yield from _inside(_contents(cell), depth + 1, closed)
-    for name in code.co_names:
+    for name in _global_names(code):
         called = function.__globals__.get(name)
 
         def named(new: Any, names: Names, name=name) -> Any:
@@ -387,6 +388,14 @@ def _called(function: types.FunctionType, depth: int) -> Found:
                     method,
                     lambda new, names, build=build, put=of_class: put(build(new, names), names),
                 )
+
+
+def _global_names(code: types.CodeType) -> list[str]:
+    """Those that it looks up outside of itself; an attribute may have the name of a function."""
+    found = [i.argval for i in dis.get_instructions(code) if i.opname == "LOAD_GLOBAL"]
+    for inner in code.co_consts:  # what a comprehension or a function within calls
+        found += _global_names(inner) if isinstance(inner, types.CodeType) else []
+    return [*dict.fromkeys(found)]
 
 
 def _methods(owner: type, module: str, depth: int) -> Found:
