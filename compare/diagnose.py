@@ -427,7 +427,10 @@ def _single(e: Evidence, i: int):
 def _where(e: Evidence, i: int):
     """What the wrong elements have in common."""
     wrong, x = e.wrong[i], e.values[i]
-    if wrong.all() or wrong.size < 2 or _off(e, i) < DIGITS:  # where noise hides it tells nothing
+    if _off(e, i) < DIGITS:  # some of it may be below the noise, and yet far above that of the rest
+        gap = np.abs(e.hand[i] - e.truth[i])
+        wrong = gap > gap.max(initial=0) / 100
+    if wrong.all() or wrong.size < 2:
         return None
     if wrong.sum() == 1:
         index = [int(k) for k in np.argwhere(wrong)[0]]
