@@ -581,8 +581,10 @@ class Edited:
     def _scaled_for_one(self, trial: Rewrite, source: Source) -> Iterator[Rewrite]:
         """A value doubled, times the number that one gradient lacks."""
         more = self._attempt(lambda: self._fastest(trial, source)) if trial.doubles else None
-        for k in sorted(self.search.at_fault[0]) if more is not None else ():
-            lacks = lacking(*([of[k]] for of in (self.before, more, self.search.truth)))
+        if more is None:
+            return
+        for k in sorted(self.search.at_fault[0]):
+            lacks = lacking([self.before[k]], [more[k]], [self.search.truth[k]])
             if lacks is not None and abs(1 + lacks) > 1e-9:
                 yield from source.written.scaled(trial, 1 + lacks, self.looks)
 
