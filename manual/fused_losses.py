@@ -19,7 +19,7 @@ _COLUMNS = 1024  # of the logits, that their products with x and w fit into a co
 
 @op
 def linear_softmax_cross_entropy(
-    x, w, b, labels, *, reduction="mean", block=256, ignore_index=None
+    x, w, b, labels, *, reduction="mean", block=384, ignore_index=None
 ):
     r"""L = Σₙ lₙ / N,  lₙ = −ln p_c with p = softmax(s), s = xₙ w + b and c the label of row n.
 

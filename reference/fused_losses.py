@@ -7,7 +7,7 @@ __all__ = ["linear_softmax_cross_entropy"]
 
 
 def linear_softmax_cross_entropy(
-    x, w, b, labels, *, reduction="mean", block=256, ignore_index=None
+    x, w, b, labels, *, reduction="mean", block=384, ignore_index=None
 ):
     """The size of the blocks is of no consequence."""
     logits = jnp.matmul(x, w)
