@@ -9,6 +9,7 @@ import numpy as np
 
 from handgrad.compare.diagnose import VAGUE, Evidence, Larger, diagnose
 from handgrad.compare.judge import Comparison, differs, of_every_sample
+from handgrad.compare.kept import Kept
 from handgrad.compare.mending import Search, at_larger_sizes
 from handgrad.compare.mutate import Mend
 from handgrad.compare.paths import Cuts
@@ -55,12 +56,15 @@ def explain(
     exact = _merged([d for d in relations if d.kind not in VAGUE])
     complete = sum(d.kind not in VAGUE for d in relations) == sum(bool(b.any()) for b in bad)
     vague = _merged([d for d in relations if d.kind in VAGUE])
+    kept = Kept(problem.candidate)
     try:
         with patience(PATIENCE):
-            search = Search(problem, candidate, reference, c, rows)
+            search = Search(problem, candidate, reference, c, rows, kept)
             found = _searched(problem, c, split, rows, search, exact, vague, complete)
     except TimeoutError:
         found = [*exact, *vague]
+    finally:
+        kept.restore(large=True)
     most = max(len(exact) + 1, sum(d in exact or d.kind == "mend" for d in found))
     return found[: max(MOST, most)]
 

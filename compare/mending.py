@@ -25,6 +25,7 @@ from jax.extend import core
 from handgrad.compare import eager, inputs, witness
 from handgrad.compare.interpret import Program, walk
 from handgrad.compare.judge import Comparison, differs
+from handgrad.compare.kept import Kept
 from handgrad.compare.looks import Looks
 from handgrad.compare.mutate import Bench, Mend, Mutant, constants, mend, mutants, repeated, richer
 from handgrad.compare.mutations import is_float
@@ -66,9 +67,10 @@ class Search:
     """A derivation that is wrong at some rows, and what is known to be right there."""
 
     def __init__(
-        self, problem: Problem, candidate: Row, reference: Row, c: Comparison, rows: Sequence[int]
-    ):
-        self.problem, self.candidate = problem, candidate
+        self, problem: Problem, candidate: Row, reference: Row, c: Comparison, rows: Sequence[int],
+        kept: Kept,
+    ):  # fmt: skip
+        self.problem, self.candidate, self.kept = problem, candidate, kept
         self.columns = [[col[r] for col in c.rows.columns] for r in rows]
         self.agrees = [self._test(c, r, 1.0) for r in rows]
         self.given = len(rows)  # of these columns; those after them are of other numbers
@@ -705,6 +707,8 @@ class Edited:
                 results = run()
         except Exception:  # whatever comes of a line that nobody has written
             return None
+        finally:
+            self.search.kept.restore()
         due = [t.shape for t in (self.search.truth if like is None else like)]
         if [np.shape(r) for r in results] != due:
             return None

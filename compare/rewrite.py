@@ -273,7 +273,7 @@ def scalars(function: Any) -> dict[str, float]:
     for each in (function, *(getattr(function, rule, None) for rule in ("fun", "fwd", "bwd"))):
         if isinstance(each, types.FunctionType):
             code = each.__code__
-            cells = zip(code.co_freevars, map(_contents, each.__closure__ or ()), strict=True)
+            cells = zip(code.co_freevars, map(contents, each.__closure__ or ()), strict=True)
             held = {n: each.__globals__.get(n) for n in code.co_names} | dict(cells)
             found |= {n: float(x) for n, x in held.items() if isinstance(x, int | float) and x > 0}
     return {n: x for n, x in found.items() if x not in (1, 2, 0.5)}
@@ -359,13 +359,13 @@ def _called(function: types.FunctionType, depth: int) -> Found:
     """What it closes over, and what of its own file it calls."""
     code, cells = function.__code__, function.__closure__ or ()
     for k, cell in enumerate(cells):
-        if callable(_contents(cell)):
+        if callable(contents(cell)):
 
             def closed(new: Any, names: Names, k=k) -> Any:
                 closure = (*cells[:k], types.CellType(new), *cells[k + 1 :])
                 return _like(function, closure, names(function.__globals__))
 
-            yield from _inside(_contents(cell), depth + 1, closed)
+            yield from _inside(contents(cell), depth + 1, closed)
     for name in _global_names(code):
         called = function.__globals__.get(name)
 
@@ -443,7 +443,7 @@ def _renamed(rule: Any, names: Names) -> Any:
     return _like(rule, rule.__closure__ or (), names(rule.__globals__))
 
 
-def _contents(cell: types.CellType) -> Any:
+def contents(cell: types.CellType) -> Any:
     """What a closure holds; None for a name that has no value yet."""
     try:
         return cell.cell_contents

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from handgrad.compare.edits import WHOLE, Edit, sites
-from handgrad.compare.looks import Looks
+from handgrad.compare.looks import Looks, spreads
 from handgrad.compare.scaled import sizes, spelled
 from handgrad.compare.slips_of_calls import MODULES, Offers, Site, minus
-from handgrad.compare.terms import adds, weighted
+from handgrad.compare.terms import adds, fitting, unread, weighted
 
 __all__ = ["NAMED", "SIMPLE", "scaled", "substitutions", "values"]
 
@@ -62,7 +62,8 @@ def _staged(tree: Definition, outer: tuple[str, ...], looks: Looks) -> Iterator[
             for edit in _sizes(tree, known, looks):
                 yield stage, edit
         if offers is _other_names:
-            for edit in (*_everywhere(known, looks), *_conjugates(known, looks)):
+            more = _everywhere(known, looks), _conjugates(known, looks)
+            for edit in itertools.chain(*more, _idle(tree, known, looks), _reversals(known)):
                 yield stage, edit
         if offers is _factors:
             for site, names, texts in known:
@@ -185,6 +186,65 @@ def _everywhere(known: Sequence[Known], looks: Looks) -> Iterator[Edit]:
                 yield dataclasses.replace(edits[0], likewise=tuple(edits[1:]))
 
 
+def _idle(tree: Definition, known: Sequence[Known], looks: Looks) -> Iterator[Edit]:
+    """What is computed and never used: for an operand, as a factor with an axis more, an index."""
+    read = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+    held = {name for _, names, _ in known for name in names}
+    found = [*unread(tree, sorted(held - read), looks)]
+    made = [
+        m for t, shape in found for form in _WITH_AN_AXIS for m in fitting(form, (t,), (shape,))
+    ]
+    for site, names, _ in known:
+        here = looks.of_node.get(id(site.node))
+        whole = looks.of_node.get(id(site.parent), here)
+        if here is None or whole is None or isinstance(site.node, ast.Constant):
+            continue
+        for text, shape in made:
+            if not _free(_expression(text)) <= {*names}:
+                continue
+            if spreads(shape, whole):
+                yield Edit("wrong operand", site, _expression(text))
+            if _arithmetic(site) and not _in_product(site) and spreads(shape, here):
+                left, right = site.node, _expression(text)
+                yield Edit("a factor left out", site, ast.BinOp(left, ast.Mult(), right))
+                cause = "not divided by what it is to be divided by"
+                yield Edit(cause, site, ast.BinOp(left, ast.Div(), right))
+        for name, shape in found:
+            if name not in names or not shape or not here or not _arithmetic(site):
+                continue
+            if shape == here:
+                for axis in dict.fromkeys(("-1", "0")[: len(here)]):
+                    taken = _expression(f"jnp.take_along_axis(v, {name}, {axis})")
+                    taken.args[0] = site.node
+                    yield Edit("not in the order of the indices", site, taken)
+            if len(shape) == 1:
+                taken = ast.Subscript(site.node, _expression(name), ast.Load())
+                yield Edit("not in the order of the indices", site, taken)
+
+
+_WITH_AN_AXIS = ("{0}", "{0}[:, None]", "{0}[..., None]", "{0}[None]")
+
+
+def _reversals(known: Sequence[Known]) -> Iterator[Edit]:
+    """Where one array is taken in reverse, each may have to be."""
+    forms: dict[str, Any] = {}
+    for site, _, _ in known:
+        match site.node:
+            case ast.Call(ast.Attribute(_, "flip" | "flipud" | "fliplr") as func, [_, *how], more):
+                forms.setdefault(ast.unparse(ast.Call(func, how, more)), site.node)
+            case ast.Subscript(_, part) if re.search(r"::\s*-1\b", ast.unparse(part)):
+                forms.setdefault(ast.unparse(part), site.node)
+    for form in forms.values():
+        for site, _, _ in known:
+            if not _arithmetic(site) or site.node is form or site.parent is form:
+                continue
+            if isinstance(form, ast.Call):
+                new = ast.Call(form.func, [site.node, *form.args[1:]], form.keywords)
+            else:
+                new = ast.Subscript(site.node, form.slice, ast.Load())
+            yield Edit("not in reverse", site, new)
+
+
 def _values_above(site: Site) -> list[ast.AST]:
     """The expressions that it is part of, tuples apart, the widest first."""
     above = list(site.parents)
@@ -269,10 +329,12 @@ def _for_numbers(site: Site, values: Sequence[str]) -> Offers:
 
 
 def _may_be_a_name(site: Site) -> bool:
-    """A number that is added, or one of two that `where` chooses from."""
+    """A number that is added, to a sum or at indices, or one of two that `where` chooses from."""
     match site.parent:
-        case ast.BinOp(op=ast.Add() | ast.Sub()) | ast.Call(func=ast.Attribute(attr="where")):
+        case ast.BinOp(op=ast.Add() | ast.Sub()):
             return True
+        case ast.Call(func=ast.Attribute(attr="where" | "add" | "at")):
+            return site.field == "args"
     return False
 
 

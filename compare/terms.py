@@ -16,7 +16,9 @@ from handgrad.compare.looks import Looks, spreads
 from handgrad.compare.scaled import spelled
 from handgrad.compare.slips_of_calls import MODULES
 
-__all__ = ["FORGOTTEN", "LINE", "adds", "lines", "so_often", "terms", "weighted"]
+__all__ = [
+    "FORGOTTEN", "LINE", "adds", "fitting", "lines", "so_often", "terms", "unread", "weighted",
+]  # fmt: skip
 
 FORGOTTEN = "a forgotten term"
 LINE = "a forgotten line"
@@ -53,7 +55,7 @@ def terms(tree: ast.AST, names: Sequence[str], looks: Looks) -> Iterator[tuple[i
         t for t, node in looks.fragments.items() if _names_in(node) <= held and t not in names
     ]
     texts = [t for t in dict.fromkeys([*names, *others]) if not looks.counts(t)]
-    at_hand = [*_unread(tree, idle, looks)]
+    at_hand = [*unread(tree, idle, looks)]
     at_hand += [(t, shape) for t in texts for shape in _shape(t, looks)][:AT_HAND]
     suspects = {id(node) for node in looks.suspects}
     places = [s for s in sites(tree) if id(s.node) in suspects and id(s.node) in looks.of_node]
@@ -78,7 +80,7 @@ def _subtracts(node: ast.AST, text: str) -> bool:
     return subtracted or bool(_REDUCED.search(text))
 
 
-def _unread(tree: ast.AST, idle: list[str], looks: Looks) -> Iterator[tuple[str, Shape]]:
+def unread(tree: ast.AST, idle: list[str], looks: Looks) -> Iterator[tuple[str, Shape]]:
     """What is computed and never used has the shape of its value; and at what others are."""
     chosen = {n.slice.id for n in looks.fragments.values() if _by_name(n)}
     indices = {i: s for i in sorted(chosen) for s in looks.shapes.get(i, ()) if len(s) == 1}
@@ -133,15 +135,15 @@ def _made(
 ) -> Iterator[Made]:
     """First what nothing reads, alone and times something; then names, their products, others."""
     for (a, x), form in itertools.product(at_hand, _ALONE):
-        for text, shape in _fitting(form, (a,), (x,)):
+        for text, shape in fitting(form, (a,), (x,)):
             yield 0 if a in idle else 1 if text in names else 3, shape, text
     for ((a, x), (b, y)), form in itertools.product(itertools.combinations(at_hand, 2), _PAIRS):
-        for text, shape in _fitting(form, (a, b), (x, y)):
+        for text, shape in fitting(form, (a, b), (x, y)):
             stage = 0 if {a, b} & {*idle} else 2 if {a, b} <= {*names} else 3
             yield stage, shape, text
 
 
-def _fitting(form: str, texts: tuple[str, ...], shapes: tuple[Shape, ...]) -> Iterator[tuple]:
+def fitting(form: str, texts: tuple[str, ...], shapes: tuple[Shape, ...]) -> Iterator[tuple]:
     """What it gives, if these shapes go together in it."""
     known = _SHAPES.setdefault((form, shapes), _result(form, shapes))
     if known is not None:
@@ -249,7 +251,7 @@ def _handed_on(carried: str, names: Sequence[str], looks: Looks) -> Iterator[str
                 if other == shape:
                     yield name
                 for form in _ON_ITS_WAY:
-                    for text, result in _fitting(form, (carried, name), (shape, other)):
+                    for text, result in fitting(form, (carried, name), (shape, other)):
                         if result == shape:
                             yield text
 

@@ -415,3 +415,104 @@ def test_four_signs_are_no_region():
     exec("def gradient(x): return np.where(x < 0, np.arcsinh(3 * x) - 0.1, 2 * x)", scope)
     report = examine(scope["gradient"], lambda x: (x**2).sum(), x, kind="gradient")
     assert not any(d.kind == "region" for d in report.diagnoses), str(report)
+
+
+# --- what is computed and never used, and what is not turned round ------------------------------
+
+
+def means_of_groups(x, groups):
+    return jnp.array([x[groups == g].mean(0) for g in range(3)])
+
+
+def means_of_groups_backward(x, groups, dy):
+    members = np.bincount(groups, minlength=3)[groups]  # noqa: F841
+    dx = np.zeros_like(x)
+    dx += dy[groups] / x.shape[0]  # !
+    return dx, None
+
+
+def ranked(x):
+    return jnp.sort(x) * jnp.arange(1.0, 1 + x.size)
+
+
+def ranked_backward(x, dy):
+    order = np.argsort(x)
+    ranks = np.argsort(order)  # noqa: F841
+    return dy * np.arange(1.0, 1 + x.size)  # !
+
+
+def reverse_sum(x):
+    return jnp.cumsum(x[::-1])[::-1] * x
+
+
+def reverse_sum_backward(x, dy):
+    later = np.cumsum(x[::-1])
+    return dy * later + np.cumsum(dy * x)  # !
+
+
+def counted(table, ids):
+    return table[ids]
+
+
+def counted_backward(table, ids, dy):
+    out = np.zeros_like(table)
+    np.add.at(out, ids, 1.0)  # !
+    return out, None
+
+
+GROUPS = np.array([0, 2, 1, 0, 0, 2, 1])
+
+
+@pytest.mark.parametrize(
+    ("backward", "forward", "args", "words"),
+    [
+        (means_of_groups_backward, means_of_groups, (normal(7, 2), GROUPS), "members[:, None]"),
+        (ranked_backward, ranked, (normal(6),), "take_along_axis(dy * np.arange"),
+        (reverse_sum_backward, reverse_sum, (normal(6),), "np.cumsum(x[::-1])[::-1]"),
+        (counted_backward, counted, (normal(4, 2), GROUPS[:4]), "np.add.at(out, ids, dy)"),
+    ],
+    ids=["unused count", "unused ranks", "reversal left out", "counted and not summed"],
+)
+def test_what_is_at_hand_and_not_used(backward, forward, args, words):
+    report = examine(backward, forward, *args, kind="backward")
+    told = [d.text for d in report.diagnoses if d.kind == "mend"]
+    assert any(words in text for text in told), str(report)
+    assert any(f":{line_of(backward)}:" in text for text in told), str(report)
+    assert (GROUPS == [0, 2, 1, 0, 0, 2, 1]).all()  # nor have the arrays of the module changed
+
+
+HELD = {"scale": np.ones((5, 3)), "rows": [np.array([0, 1, 4])]}
+
+
+class Lookup:
+    def __init__(self):
+        self.cache = {"ones": np.ones((5, 3))}
+
+    def backward(self, table, ids, dy):
+        out = np.zeros_like(table)
+        np.add.at(out, ids, 2 * dy)
+        out += self.cache["ones"] * 0
+        return out * HELD["scale"], None
+
+
+def lookup_backward(table, ids, dy):
+    out = np.zeros_like(table)
+    np.add.at(out, HELD["rows"][0], 1.5 * dy)
+    return out * HELD["scale"], None
+
+
+@pytest.mark.parametrize("backward", [Lookup().backward, lookup_backward], ids=["object", "module"])
+def test_no_edit_writes_into_what_is_the_users(backward):
+    """np.add.at(out, …) with another array for out, as one of the edits has it."""
+
+    def forward(table, ids):
+        return jnp.sin(table[ids]) * 3.3
+
+    ids = np.array([0, 1, 4])
+    owner = getattr(backward, "__self__", None)
+    report = examine(backward, forward, normal(5, 3), ids, kind="backward")
+    assert not report.ok
+    assert (ids == [0, 1, 4]).all()
+    assert (HELD["scale"] == 1).all()
+    assert (HELD["rows"][0] == [0, 1, 4]).all()
+    assert owner is None or (owner.cache["ones"] == 1).all()
