@@ -24,7 +24,7 @@ from handgrad.compare.judge import Comparison, Rows
 from handgrad.compare.laboratory import laboratory
 from handgrad.compare.meant import meant
 from handgrad.compare.onesided import SHOWN, onesided
-from handgrad.compare.problem import Problem, Row, Trouble, name_of
+from handgrad.compare.problem import Problem, Row, Trouble, name_of, summary
 from handgrad.compare.report import Accuracy, Diagnosis, Quantity, Report
 
 _TRACED: collections.OrderedDict[Any, tuple[Row, tuple[int, ...]]] = collections.OrderedDict()
@@ -99,10 +99,7 @@ class Examination:
                 raise Trouble(f"{self.what} raised", trouble.error) from None
             raise
         if row.untraceable is not None:
-            self.remarks.append(
-                f"JAX cannot trace {self.what} ({row.untraceable}); it ran as plain Python, so "
-                "jit, vmap and its accuracy in the run's dtype were not examined"
-            )
+            self.remarks.append(_as_plain_python(self.what, "trace", row.untraceable))
         elif row.unbatchable is not None:
             self.remarks.append(f"vmap of {self.what} fails: {row.unbatchable}")
         row = self._in_place(row, like)
@@ -119,8 +116,11 @@ class Examination:
     def _in_place(self, row: Row, like: list) -> Row:
         """Given NumPy arrays, a derivation may write into them, which JAX's never are."""
         p = self.problem
-        numpy = all(isinstance(v.given, np.ndarray | np.generic | float) for v in p.variables)
-        if p.kind == "function" or not numpy or not may_write_into_another(p.candidate):
+        if (
+            p.kind == "function"
+            or not self._given_by_numpy()
+            or not may_write_into_another(p.candidate)
+        ):
             return row
         try:
             plain, changed = row.as_arrays(like)
@@ -204,13 +204,18 @@ class Examination:
         ]
         return Run(p, cotangents, keys, precision)
 
-    def _run_once(self, run: Run) -> None:
-        """What only the run in the user's dtype shows: an exception, a wrong dtype."""
+    def _run_once(self, run: Run) -> bool:
+        """What only the run in the user's dtype shows: an exception, a wrong dtype.
+
+        False if it can but be run by NumPy, as what sorts a traced array by NumPy's own function.
+        """
         try:
             hand = run.hand()
         except Trouble:
             raise
         except Exception as error:
+            if self._runs_as_python(error):
+                return False
             raise Trouble(
                 f"{self.what} raised under jit in the dtype of its inputs:", error
             ) from error
@@ -227,6 +232,25 @@ class Examination:
                     f"the gradient of {path!r} is {h.dtype}, the argument {due}: a gradient "
                     f"has its argument's dtype; end with .astype({path}.dtype)"
                 )
+        return True
+
+    def _runs_as_python(self, error: Exception) -> bool:
+        p, like = self.problem, self.candidate.like
+        if p.kind == "function" or not self._given_by_numpy():
+            return False
+        dtypes = [*(v.dtype for v in p.variables), *p.cotangent_dtypes]
+        try:
+            self.candidate.as_arrays([x.astype(d) for x, d in zip(like, dtypes, strict=False)])
+        except Exception:  # what is the user's own
+            return False
+        row = self.candidate = copy.copy(self.candidate)
+        row.untraceable = row.unbatchable = summary(error)
+        self.remarks.append(_as_plain_python(self.what, "compile", row.untraceable))
+        return True
+
+    def _given_by_numpy(self) -> bool:
+        known = np.ndarray | np.generic | float
+        return all(isinstance(v.given, known) for v in self.problem.variables)
 
     # --- structure ---
 
@@ -262,13 +286,15 @@ class Examination:
             *self._output_names(n_out if is_function else 0),
             *(p.variables[i].path for i in p.verified),
         ]
+        told = len(self.remarks)
         c = self._judged(rows, paths, pick)
         evident = not c.ok  # in float64
         exactly = exactness = None
         if self.digits is not None:
             exactly = exact.Judgement(p, self.candidate, self.reference, c, pick, self.digits)
-        if run is not None:
-            self._run_once(run)  # compiled meanwhile, in other threads
+        if run is not None and not self._run_once(run):  # compiled meanwhile, in other threads
+            self.remarks[told:-1] = []
+            return self._compare(rows, None, None)
         self._plain_value(c)
         if not self.candidate.composes:  # of the traced function, so that once is enough
             before = len(self.remarks)
@@ -605,7 +631,8 @@ class Examination:
         elif c.coarse:
             self.remarks.append(
                 f"{self.what} computes in the precision of its inputs, and so was compared to "
-                f"{judge.FIRST:.0f} roundings of that: give float64 to see smaller mistakes"
+                f"roundings of that, {judge.FIRST:.0f} at most: give float64 to see smaller "
+                "mistakes"
             )
         if c.lost_by:
             found = "right derivation, digits lost here: some" if c.ok else "some other"
@@ -622,6 +649,13 @@ class Examination:
             self.remarks.append(
                 f"it agrees at your inputs with a random cotangent, and fails at: {at}"
             )
+
+
+def _as_plain_python(what: str, failed: str, why: str) -> str:
+    return (
+        f"JAX cannot {failed} {what} ({why}); it ran as plain Python, so jit, vmap and its "
+        "accuracy in the run's dtype were not examined"
+    )
 
 
 def _draws(jaxpr: core.ClosedJaxpr) -> set[tuple]:

@@ -148,6 +148,13 @@ class Program:
             default=0.0,
         )
 
+    def holds_singles(self) -> bool:
+        """Whether some constant is one of float32: rounded to it, and not to fewer digits."""
+        literals = (
+            v.val for eqn in self.equations() for v in eqn.invars if isinstance(v, core.Literal)
+        )
+        return any(map(_of_singles, (*self.jaxpr.consts, *literals)))
+
     def _closed(self, closed: core.ClosedJaxpr, args: Sequence, after: After | None) -> list:
         return self._run(*opened(closed), args, after)
 
@@ -490,3 +497,15 @@ def _dtype(atom: Any) -> Any:
 def _complex_step(value: Any, var: Any) -> bool:
     """A complex number where the function has a real one."""
     return _is_complex(value) and not jnp.issubdtype(_dtype(var), np.complexfloating)
+
+
+def _of_singles(constant: Any) -> bool:
+    dtype, size = getattr(constant, "dtype", None), np.size(constant)
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating) or size > 1_000_000:
+        return False
+    x = np.asarray(constant, np.float64)
+    x = x[np.isfinite(x)]
+    with np.errstate(over="ignore"):
+        single = x.astype(np.float32)
+    short = np.ldexp(np.frexp(x)[0], 12) % 1 == 0  # in twelve binary digits, as 0.375 is
+    return bool((single == x).all() and not (short | (x % 1 == 0)).all())

@@ -12,6 +12,7 @@ from handgrad.compare.report import Element, Quantity
 from handgrad.compare.witness import EPS, Numerical
 
 FIRST = 1000.0  # a deviation of less than this many noise floors passes at once
+FEW = 4.0  # roundings in float32 of what else is computed in float64
 SECOND = 100.0  # of floors measured with a rounding error behind every operation
 EXCUSED = 0.1  # the most that noise of the candidate's own excuses, of the cotangents' size
 PLAIN = 1e-4  # of the cotangents' size: a deviation that numbers are asked about before it is noise
@@ -143,13 +144,17 @@ def compare(
     measured = witness.floors(reference, rows.columns, truth, rng, 2)
     noise = [FIRST * np.maximum(measured[i], EPS * np.abs(truth[i])) + TINY for i in pick]
     coarse = False
-    if candidate.untraceable is not None:
+    narrow = all(np.asarray(v.given).dtype.itemsize < 8 for v in problem.variables)
+    if candidate.untraceable is not None or (narrow and candidate.single.holds_singles()):
         own = [
-            _of_own_precision(problem, k - len(pick), h, g)
+            _of_own_precision(problem, k - len(pick), h, g, candidate.untraceable is not None)
             for k, (h, g) in enumerate(zip(hand, picked, strict=True))
         ]
+        coarse = any(
+            floor.any() and differs(h, g, n).any()
+            for h, g, n, floor in zip(hand, picked, noise, own, strict=True)
+        )
         noise = [np.maximum(x, floor) for x, floor in zip(noise, own, strict=True)]
-        coarse = any(floor.any() for floor in own)
     if candidate.foreign:
         own = witness.floors(candidate, rows.columns, hand, rng, 8, rounding=False)
         noise = [np.maximum(x, SECOND * floor) for x, floor in zip(noise, own, strict=True)]
@@ -181,19 +186,23 @@ def of_every_sample(rows: Rows, which: Sequence[int] | np.ndarray) -> np.ndarray
     return np.asarray(which)[np.array(order, int)]
 
 
-def _of_own_precision(problem: Problem, k: int, hand: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """The noise of NumPy code that computes in its arguments' float32, which nothing widens.
+def _of_own_precision(
+    problem: Problem, k: int, hand: np.ndarray, truth: np.ndarray, unseen: bool
+) -> np.ndarray:
+    """The noise of code that computes in its arguments' float32, which nothing widens.
 
-    k: of the last gradients, the -1st is the last. 0 where it does not compute in that.
+    k: of the last gradients, the -1st is the last. Where all of it may, unseen, as NumPy's does,
+    many roundings; where a constant is of that, a few.
     """
     if -k > len(problem.verified):
         return np.zeros(())
     own = np.asarray(problem.variables[problem.verified[k]].given).dtype
-    rounded = hand.astype(own).astype(hand.dtype)
-    if own.itemsize >= 8 or not np.array_equal(hand, rounded, equal_nan=True):
+    if own.itemsize >= 8:
         return np.zeros(())
+    rounded = hand.astype(own).astype(hand.dtype)
+    roundings = FIRST if unseen and np.array_equal(hand, rounded, equal_nan=True) else FEW
     size = np.nan_to_num(np.abs(truth)).reshape(len(truth), -1).max(1, initial=0)
-    return _column(FIRST * float(jnp.finfo(own).eps) * size, truth)
+    return _column(roundings * float(jnp.finfo(own).eps) * size, truth)
 
 
 def _scale(*groups: Sequence[np.ndarray]) -> np.ndarray:
@@ -279,6 +288,9 @@ def _second_look(
     rounding = None if candidate.untraceable else False
     of_truth = witness.floors(reference, columns, base, rng, 8, rounding=False)
     of_hand = witness.floors(candidate, columns, hand, rng, 8, rounding)
+    if candidate.untraceable is not None:
+        pairs = zip(of_hand, witness.rounding_of_numpy(candidate, columns, hand), strict=True)
+        of_hand = [np.maximum(moved, own) for moved, own in pairs]
     most = EXCUSED * _scale(columns[len(problem.variables) :], truth)
     mine = [np.minimum(SECOND * h, _column(most, h)) for h in of_hand]
     floor = [np.maximum(SECOND * of_truth[i], m) for i, m in zip(pick, mine, strict=True)]

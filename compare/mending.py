@@ -280,10 +280,25 @@ class Search:
         return _latest_first(right)
 
     def _at_other_sizes(self, found: Mend, offers: Callable[[Bench], Iterable[Mutant]]) -> bool:
-        """Whether the same change mends it there too, where it can be called so."""
-        other, shapes = at_larger_sizes(self.problem, True), [t.shape for t in self.truth]
-        if other is None or other.right_for(shapes):
-            return True
+        """Whether the same change mends it there too, where it can be called so.
+
+        And leaves it right where it was, if that is known: with the arguments that a search had.
+        """
+        p, shapes = self.problem, [t.shape for t in self.truth]
+        other = at_larger_sizes(p, True)
+        if other is not None and other.right_for(shapes):
+            other = None
+        given = None
+        if p.beside is not None:
+            given = _instance(p, p.candidate, p.tree.unflatten(p.beside), True)
+        return all(
+            self._mends_at(at, found, offers, shapes) for at in (other, given) if at is not None
+        )
+
+    @staticmethod
+    def _mends_at(
+        other: "Instance", found: Mend, offers: Callable[[Bench], Iterable[Mutant]], shapes: list
+    ) -> bool:
         program = Program(other.problem.candidate_row, *other.column, widened=other.problem.widened)
 
         def agrees(results: list[np.ndarray]) -> bool:
@@ -418,7 +433,7 @@ class Edited:
         ):
             return  # an edit of such a loop may never end
         with _quietly():
-            for function in written(self.problem.candidate)[:FUNCTIONS]:
+            for function in written(self.problem.candidate, self.problem.reference)[:FUNCTIONS]:
                 started = time.thread_time()
                 source = self._source(function)
                 left -= time.thread_time() - started
@@ -610,7 +625,7 @@ class Edited:
     def _held(self, source: Source, trial: Rewrite, gained: frozenset[int]) -> Iterator[None]:
         """As if the derivation had been written so."""
         kept = self.sources, self.before, self.search.at_fault
-        others = written(trial.candidate())[:FUNCTIONS]
+        others = written(trial.candidate(), self.problem.reference)[:FUNCTIONS]
         self.before = self._fastest(trial, source)
         self.search.at_fault = [wrong - gained for wrong in self.search.at_fault]
         with trial.edit.applied():

@@ -58,6 +58,7 @@ class Written:
     tree: ast.Module  # as parsed, in the lines of its file
     definition: ast.FunctionDef | ast.Lambda
     build: "Build"
+    beside: tuple[str, ...] = ()  # names outside that the reference knows
 
     def look(
         self,
@@ -149,9 +150,9 @@ class Written:
         return values(self.definition, self._outer())
 
     def _outer(self) -> tuple[str, ...]:
-        """Numbers and arrays outside: eps, a slope, the edges of a graph; its own names first."""
+        """Numbers and arrays outside that it names, or the reference: eps, a slope, edges."""
         held, of = self.function.__globals__, int | float | np.ndarray | jax.Array
-        names = dict.fromkeys([*self.function.__code__.co_names, *held])
+        names = dict.fromkeys([*self.function.__code__.co_names, *self.beside])
         found = [n for n in names if not n.startswith("_") and isinstance(held.get(n), of)]
         return tuple(found[:OUTSIDE])
 
@@ -279,16 +280,17 @@ def scalars(function: Any) -> dict[str, float]:
     return {n: x for n, x in found.items() if x not in (1, 2, 0.5)}
 
 
-def written(candidate: Callable) -> list[Written]:
+def written(candidate: Callable, reference: Callable | None = None) -> list[Written]:
     """The functions of a candidate whose source is at hand; itself first, then what it calls."""
     found: list[Written] = []
+    beside = tuple(_named_by(reference))
     seen: set[types.CodeType] = set()
     for function, build in _functions(candidate, 0):
         if function.__code__ not in seen:
             seen.add(function.__code__)
             parsed = _parse(function)
             if parsed is not None:
-                found.append(Written(function, *parsed, build))
+                found.append(Written(function, *parsed, build, beside))
     return found
 
 
@@ -373,10 +375,19 @@ def _called(function: types.FunctionType, depth: int) -> Found:
             return _like(function, cells, {**names(function.__globals__), name: new})
 
         wrapped = isinstance(called, jax.custom_vjp) or hasattr(called, "__wrapped__")
-        if wrapped or (
-            isinstance(called, types.FunctionType) and called.__module__ == function.__module__
-        ):
+        if wrapped or isinstance(called, types.FunctionType):
             yield from _inside(called, depth + 1, named)
+        elif isinstance(called, types.ModuleType):
+            for attribute in code.co_names:
+                inner = vars(called).get(attribute)
+
+                def of_module(
+                    new: Any, names: Names, named=named, held=called, attribute=attribute
+                ) -> Any:
+                    return named(types.SimpleNamespace(**{**vars(held), attribute: new}), names)
+
+                if isinstance(inner, types.FunctionType):
+                    yield from _inside(inner, depth + 1, of_module)
         elif called is not None:
             held = called if isinstance(called, type) else type(called)
 
@@ -396,6 +407,19 @@ def _global_names(code: types.CodeType) -> list[str]:
     for inner in code.co_consts:  # what a comprehension or a function within calls
         found += _global_names(inner) if isinstance(inner, types.CodeType) else []
     return [*dict.fromkeys(found)]
+
+
+def _named_by(function: Any) -> Iterator[str]:
+    """The names outside of a function, and of those of its module that it calls."""
+    waiting, seen = [getattr(function, "__wrapped__", function)], set()
+    while waiting:
+        of = waiting.pop(0)
+        if isinstance(of, types.FunctionType) and of not in seen:
+            seen.add(of)
+            names = _global_names(of.__code__)
+            yield from names
+            called = (of.__globals__.get(name) for name in names)
+            waiting += [f for f in called if getattr(f, "__module__", "") == of.__module__]
 
 
 def _methods(owner: type, module: str, depth: int) -> Found:

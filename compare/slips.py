@@ -66,6 +66,11 @@ def _binary(site: Site) -> Offers:
             yield "upside down", other(ast.Mult())
         case ast.FloorDiv():
             yield "rounded down", other(ast.Div())
+        case ast.BitAnd() | ast.BitOr():  # of masks
+            turned_over = ast.BitOr() if isinstance(node.op, ast.BitAnd) else ast.BitAnd()
+            yield "and for or, or the converse", other(turned_over)
+            yield "a condition too many", left
+            yield "a condition too many", right
         case ast.Pow():
             yield "wrong power", left
             if isinstance(left, ast.Name):
@@ -205,7 +210,7 @@ def _constant(site: Site) -> Offers:
                 return  # `_of_axis` tries them all
             for other in (value + 1, value - 1):
                 yield cause, ast.Constant(other)
-            if value > 1:
+            if value > 1 or (value == 1 and not isinstance(parent, ast.BinOp)):
                 yield cause, minus(ast.Constant(value))
             if not indexing:
                 yield cause, ast.BinOp(ast.Constant(1), ast.Div(), ast.Constant(2))
@@ -421,6 +426,9 @@ def _assigned(site: Site) -> Offers:
         _looped(site) or _set_before(site, ast.unparse(target))
     ):
         yield "overwritten where it is to be added to", ast.AugAssign(target, ast.Add(), node.value)
+    if isinstance(target, ast.Subscript):
+        cause = "set where it is to be multiplied"
+        yield cause, ast.AugAssign(target, ast.Mult(), node.value)
     if isinstance(target, ast.Name) and any(
         isinstance(n, ast.Name) and n.id == target.id for n in ast.walk(node.value)
     ):
@@ -457,6 +465,9 @@ def _looped(site: Site) -> bool:
 
 def _accumulated(site: Site) -> Offers:
     node = site.node
+    if isinstance(node.target, ast.Name):
+        anew = ast.BinOp(ast.Name(node.target.id, ast.Load()), node.op, node.value)
+        yield "changed in place and read again", ast.Assign([node.target], anew)
     yield "added to where it is to be set", ast.Assign([node.target], node.value)
     for target, value in _slices_exchanged(node.target, node.value):
         yield "order exchanged", ast.AugAssign(target, node.op, value)

@@ -124,6 +124,8 @@ def _known_sites(tree: Definition, outer: tuple[str, ...], looks: Looks) -> Iter
         names = _names_at(site, outer)
         if not _known(site, names) or not looks.may_mend(site):
             continue
+        if _holds(site) and isinstance(site.parent, ast.Attribute):
+            continue
         if isinstance(site.node, ast.Name) and site.node.id in containers:
             yield site, [n for n in names if n in containers - _filled(site)], []
             continue
@@ -346,7 +348,7 @@ def _plain(site: Site, values: Sequence[str]) -> Offers:
         yield "a factor left out", ast.BinOp(site.node, ast.Div(), ast.Constant(2))
     if _arithmetic(site):
         yield "a square left out", ast.BinOp(site.node, ast.Pow(), ast.Constant(2))
-    if isinstance(site.node, ast.Name):
+    if isinstance(site.node, ast.Name) and not _holds(site):
         yield "wrong operand", ast.BinOp(ast.Constant(1), ast.Sub(), site.node)
         for op in (ast.Sub(), ast.Add()):
             yield "off by one", ast.BinOp(site.node, op, ast.Constant(1))
@@ -540,9 +542,16 @@ def values(tree: Definition, outer: tuple[str, ...]) -> list[str]:
     return [n for n in dict.fromkeys([*found, *outer]) if n not in inner]
 
 
+def _holds(site: Site) -> bool:
+    """What something is put into, as an element or an attribute."""
+    return site.field == "value" and isinstance(getattr(site.parent, "ctx", None), ast.Store)
+
+
 def _arithmetic(site: Site) -> bool:
     """A value, no number, index, what a loop runs over, argument that says how or mere call."""
     if isinstance(site.node, ast.Constant) or isinstance(site.parent, ast.Expr):
+        return False
+    if _holds(site):
         return False
     chain = [*site.parents, site.node]
     for above, below in itertools.pairwise(chain):

@@ -298,6 +298,26 @@ def floors(
     return [spread(m, b).max(0, initial=0) for m, b in zip(moved, base, strict=True)]
 
 
+def rounding_of_numpy(
+    row: Row, columns: Sequence[np.ndarray], base: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    """How far NumPy code is, row by row, from itself in long double; 0 where it knows no such.
+
+    An error of rounding shrinks there, and one of the derivation does not.
+    """
+    found = [np.zeros(b.shape) for b in base]
+    wide = [c.astype(np.clongdouble if c.dtype.kind == "c" else np.longdouble) for c in columns]
+    for r in range(len(columns[0])):
+        with np.errstate(all="ignore"):
+            try:
+                results = row.function(*[w[r].copy() for w in wide])
+                for f, b, y in zip(found, base, results, strict=True):
+                    f[r] = np.nan_to_num(np.abs(b[r] - np.asarray(y)).astype(np.float64))
+            except Exception:  # what LAPACK and JAX do not know
+                return [np.zeros(b.shape) for b in base]
+    return found
+
+
 def shaken(
     row: Row, columns: Sequence[np.ndarray], rng: np.random.Generator, times: int,
     rounding: bool | None = None, move: Callable = jiggle,

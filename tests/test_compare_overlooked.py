@@ -516,3 +516,162 @@ def test_no_edit_writes_into_what_is_the_users(backward):
     assert (HELD["scale"] == 1).all()
     assert (HELD["rows"][0] == [0, 1, 4]).all()
     assert owner is None or (owner.cache["ones"] == 1).all()
+
+
+# --- NumPy's rounding, float32 constants, what only NumPy sorts ---------------------------------
+
+
+@pytest.mark.parametrize("x", [-10.0, -14.0, -25.0])
+def test_a_cancellation_in_numpy_is_no_mistake(x):
+    def right(x):
+        return 1 - 1 / (1 + np.exp(x))
+
+    def wrong(x):
+        return 1 - 1 / (1 + np.exp(x + 1e-6))
+
+    def forward(x):
+        return jnp.sum(jax.nn.softplus(x))
+
+    at = np.array([x, 0.3])
+    report = examine(right, forward, at, kind="gradient")
+    assert report.ok, str(report)
+    assert any("digits lost here" in remark for remark in report.remarks)
+    assert not examine(wrong, forward, at, kind="gradient").ok
+
+
+@pytest.mark.parametrize("numpy", [np, jnp], ids=["NumPy", "JAX"])
+def test_a_constant_of_float32_is_right_for_float32(numpy):
+    def gradient(x, times=1.0):
+        return numpy.full(x.shape, times / x.size, dtype=np.float32)
+
+    x = np.linspace(-1, 1, 10)
+    single = x.astype(np.float32)
+    assert examine(gradient, jnp.mean, single, kind="gradient").ok
+    assert not examine(gradient, jnp.mean, x, kind="gradient")
+    report = examine(lambda x: gradient(x, 1.00001), jnp.mean, single, kind="gradient")
+    assert not report.ok
+    exactly = examine(lambda x: (1 + 1e-9) * jnp.ones_like(x) / 10, jnp.mean, single,
+                      kind="gradient")  # fmt: skip
+    assert not exactly.ok  # with constants that are none of float32
+
+
+def test_what_jax_traces_and_does_not_compile_runs_as_python():
+    """np.argsort hands an array that is traced to itself, and what comes of it is not compiled."""
+
+    def right(x, dy):
+        return dy[np.argsort(np.argsort(x))]
+
+    def wrong(x, dy):
+        return dy[np.argsort(x)]
+
+    report = examine(right, jnp.sort, normal(7), kind="backward")
+    assert report.ok, str(report)
+    assert any("it ran as plain Python" in remark for remark in report.remarks)
+    report = examine(wrong, jnp.sort, normal(7), kind="backward")
+    assert not report.ok
+    assert any("np.argsort" in d.text for d in report.diagnoses if d.kind == "mend"), str(report)
+
+
+# --- mends that were lacking, or wrong -----------------------------------------------------------
+
+
+def shifted(u, d):
+    return u * jnp.roll(d, 1)
+
+
+def shifted_backward(u, d, dy):
+    return dy * np.roll(d, 1), np.roll(dy * u, 1)  # !
+
+
+def banded(x):
+    return jnp.where((x > -0.5) & (x < 0.5), x**2, 0)
+
+
+def banded_backward(x, dy):
+    return dy * 2 * x * ((x > -0.5) | (x < 0.5))  # !
+
+
+def leaky(x):
+    return jnp.where(x < 0, 0.01 * x, x)
+
+
+def leaky_backward(x, dy):
+    dx = dy.copy()
+    dx[x < 0] = 0.01  # !
+    return dx
+
+
+def scaled_by(x, w):
+    return x * w
+
+
+def scaled_by_backward(x, w, dy):
+    dx = dy
+    dx *= w  # !
+    return dx, dy * x
+
+
+OTHER = np.linspace(0, 1, 5)  # of another function, and as long
+
+
+def mean_of_rows(h, w):
+    return (h @ w).mean()
+
+
+def mean_of_rows_gradient(h, w):
+    n = h.shape[0]
+    dy = np.full(n, 1.0 / len(w))  # !
+    return np.outer(dy, w), h.T @ dy
+
+
+@pytest.mark.parametrize(
+    ("derivation", "forward", "args", "words"),
+    [
+        (shifted_backward, shifted, (normal(5), normal(5) + 1), "np.roll(dy * u, -1)"),
+        (banded_backward, banded, (np.linspace(-1, 1, 8),), "(x > -0.5) & (x < 0.5)"),
+        (leaky_backward, leaky, (normal(6),), "dx[x < 0] *= 0.01"),
+        (scaled_by_backward, scaled_by, (normal(4), normal(4) + 1), "dx = dx * w"),
+        (mean_of_rows_gradient, mean_of_rows, (normal(5, 3), normal(3)), ""),
+    ],
+    ids=["roll", "or for and", "set for multiplied", "changed in place", "another length"],
+)
+def test_a_mend_in_its_line(derivation, forward, args, words):
+    kind = "backward" if derivation.__name__.endswith("backward") else "gradient"
+    report = examine(derivation, forward, *args, kind=kind)
+    told = [d.text for d in report.diagnoses if d.kind == "mend"]
+    assert any(words in text and f":{line_of(derivation)}:" in text for text in told), str(report)
+    assert not any("OTHER" in text for text in told), str(report)
+
+
+def test_a_mend_of_what_a_search_found_is_right_at_the_given_arguments_too():
+    def square_mean(x):
+        return (x**2).mean()
+
+    def gradient(x):
+        return x / 2  # of four
+
+    report = examine(gradient, square_mean, normal(4), kind="gradient", search=True)
+    assert not report.ok
+    for told in (d.text for d in report.diagnoses if d.kind == "mend"):
+        assert "right at these sizes" in told or "x.s" in told, str(report)
+
+
+def test_a_helper_of_another_module_is_mended_there(tmp_path, monkeypatch):
+    (tmp_path / "slopes_of_another_file.py").write_text(
+        "import numpy as np\n\n\ndef slope(x):\n    return 1 - np.tanh(x)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import slopes_of_another_file as others  # pyright: ignore[reportMissingImports]
+
+    def by_name(x, dy):
+        return dy * others.slope(x)
+
+    scope = {"others": others, "slope": others.slope}
+    for call in ("others.slope(x)", "slope(x)"):
+        lines = f"def backward(x, dy):\n    return dy * {call}\n"
+        exec(compile(lines, "<there>", "exec"), scope)
+        report = examine(scope["backward"], jnp.tanh, normal(5), kind="backward")
+        told = [d.text for d in report.diagnoses if d.kind == "mend"]
+        assert any("slopes_of_another_file.py:5" in text for text in told), str(report)
+    report = examine(by_name, jnp.tanh, normal(5), kind="backward")
+    assert not report.ok
