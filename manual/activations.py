@@ -15,6 +15,7 @@ from jax import lax
 from handgrad.manual.numerics import (
     exp,
     expm1,
+    inexact,
     log_probabilities,
     logistic,
     logistic_parts,
@@ -25,6 +26,7 @@ from handgrad.manual.numerics import (
 )
 from handgrad.manual.op import op
 from handgrad.manual.shapes import whole
+from handgrad.manual.trees import arrays
 
 __all__ = [
     "elu",
@@ -54,6 +56,7 @@ def identity(x):
     Backward: x̄ = ȳ.
     Source: "Fundamentals of deep learning" (ch. 3), table 3-1.
     """
+    arrays("identity", x=x)
     return x, ()
 
 
@@ -226,6 +229,7 @@ def softplus(x):
     Source: Dugas et al. (2001), "Incorporating second-order functional knowledge for better
     option pricing".
     """
+    x = inexact(x)
     above = jnp.where(x >= 0, x, 0)  # jnp.maximum and |x| would not have the slope ½ at 0
     return above + jnp.log1p(exp(-jnp.abs(x))), x
 
@@ -243,6 +247,7 @@ def log_sigmoid(x):
     Backward: x̄ = ȳ ∘ σ(−x), and not 1 − σ(x), which is 0 from x = 17 on in float32.
     Source: the logistic neuron's log-likelihood, "Fundamentals of deep learning" (ch. 3).
     """
+    x = inexact(x)
     return jnp.where(x < 0, x, 0) - jnp.log1p(exp(-jnp.abs(x))), x
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from handgrad.manual.dense import affine
-from handgrad.manual.masks import added, allowed
+from handgrad.manual.masks import added, allowed, cleared
 from handgrad.manual.numerics import widen
 from handgrad.manual.op import op
 from handgrad.manual.shapes import as_float, number, whole
@@ -48,6 +48,7 @@ def attention(q, k, v, bias=None, *, causal=False, lengths=None, mask=None, scal
         )
     scores = (*q.shape[:-1], k.shape[-2])
     seen = allowed("attention", scores, causal, lengths, mask)
+    k, v = cleared("attention", lengths, k, v)
     scale = scale_of("attention", scale, q)
     b = None if bias is None else added("attention", bias, scores)
     y, weights = _read(q, k, v, b, seen, scale)
@@ -86,6 +87,7 @@ def grouped_query_attention(
             "(batch, heads, queries, width) and (batch, groups, keys, width)"
         )
     _check_heads(name, q.shape[1], k.shape[1])
+    k, v = cleared(name, lengths, k, v)
     return _grouped(name, q, k, v, bias, causal, lengths, mask, scale)
 
 
@@ -137,6 +139,7 @@ def multi_head_attention(
     name = "multi_head_attention"
     matrices, biases = (wq, wk, wv, wo), (bq, bk, bv, bo)
     heads, groups = check_projections(name, x, context, matrices, biases, heads)
+    (context,) = cleared(name, lengths, context)
     q, kept_q = affine.forward(x, wq, bq)
     k, kept_k = affine.forward(context, wk, bk)
     v, kept_v = affine.forward(context, wv, bv)
@@ -151,7 +154,7 @@ def multi_head_attention(
 def _(residuals, dy, *, heads):
     kept_q, kept_k, kept_v, kept, kept_o = residuals
     dread, dwo, dbo = affine.pullback(kept_o, dy)
-    dq, dk, dv, dbias = grouped_query_attention.pullback(kept, _split(dread, heads))
+    dq, dk, dv, dbias = grouped_query_attention.pullback(kept, _split(dread, int(heads)))
     dx, dwq, dbq = affine.pullback(kept_q, _join(dq))
     dkeys, dwk, dbk = affine.pullback(kept_k, _join(dk))
     dvalues, dwv, dbv = affine.pullback(kept_v, _join(dv))

@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 
 from handgrad.manual.attention import scale_of
-from handgrad.manual.masks import check_lengths
+from handgrad.manual.masks import check_lengths, cleared
 from handgrad.manual.mesh import spread
 from handgrad.manual.numerics import exp, widen
 from handgrad.manual.op import op
@@ -46,6 +46,7 @@ def blockwise_attention(q, k, v, *, causal=True, lengths=None, scale=None, block
     time = q.shape[-2]
     if lengths is not None:
         lengths = check_lengths("blockwise_attention", lengths, q.shape[:-2][:1], time)
+        k, v = cleared("blockwise_attention", lengths, k, v)
     block = min(whole("blockwise_attention", block=block), time)
     scale = scale_of("blockwise_attention", scale, q)
     y, peak, total, kept_y = _forward(q, k, v, lengths, scale, causal, block)

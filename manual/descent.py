@@ -9,9 +9,9 @@ import jax.numpy as jnp
 
 from handgrad.manual.layout import settled
 from handgrad.manual.op import Op
-from handgrad.manual.optimizers.core import apply_updates
+from handgrad.manual.optimizers.core import apply_updates, check_floating
 from handgrad.manual.optimizers.gradient_descent import sgd
-from handgrad.manual.shapes import indices_below, whole
+from handgrad.manual.shapes import indices_below, random_key, whole
 
 __all__ = [
     "Objective",
@@ -39,6 +39,7 @@ def descend(
     Raises ValueError for a row that the data do not have, where it is known.
     """
     params, data = jax.tree.map(jnp.asarray, (params, data))
+    check_floating(params, "parameter")
     if jax.tree.leaves(data):
         batches = _rows("descend", batches, _samples(data))
 
@@ -123,6 +124,7 @@ def epochs_of_batches(samples: int, batch_size: int, epochs: int, *, key: Any) -
             f"batch_size is {batch_size}; it must be between 1 and the number of samples, {samples}"
         )
     epochs = whole("epochs_of_batches", least=0, epochs=epochs)
+    random_key("epochs_of_batches", key)
     each = samples // batch_size
     order = jax.vmap(lambda k: jax.random.permutation(k, samples))(jax.random.split(key, epochs))
     return order[:, : each * batch_size].reshape(epochs * each, batch_size)

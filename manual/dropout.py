@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from handgrad.manual.numerics import wide, widen
 from handgrad.manual.op import op
-from handgrad.manual.shapes import known, number
+from handgrad.manual.shapes import known, number, random_key
 
 __all__ = ["dropout"]
 
@@ -22,7 +22,7 @@ def dropout(x, *, key, rate=0.5, scaled=True):
     Source: Srivastava et al., "Dropout" (2014); "Backpropagation and optimisers" (blog, AI & the
     art of programming), section 6, prints scaled=False.
     """
-    _check_key(key)
+    random_key("dropout", key)
     number("dropout", rate=rate)
     if (share := known(rate)) is not None and not 0 <= share < 1:
         raise ValueError(f"dropout: rate is {rate}; the share that is dropped must be in [0, 1)")
@@ -38,13 +38,3 @@ def _masked(x, key, rate, scaled):
     keep = jax.random.bernoulli(key, jnp.float32(1 - rate), x.shape)
     kept = (widen(x) / jnp.asarray(1 - rate, wide(x.dtype))).astype(x.dtype) if scaled else x
     return jnp.where(keep, kept, jnp.zeros((), x.dtype))
-
-
-def _check_key(key):
-    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", ())
-    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    if not typed and (dtype != jnp.uint32 or shape == ()):  # those of jax.random.PRNGKey
-        came = f"an array of {dtype}" if dtype is not None else repr(key)
-        raise TypeError(f"dropout: key is {came}; it must be a jax.random.key")
-    if len(shape) != (0 if typed else 1):
-        raise ValueError(f"dropout: key has shape {shape}; it must be one key: take jax.vmap")

@@ -7,7 +7,7 @@ from jax.core import Tracer
 
 from handgrad.manual.numerics import as_index, wide, widen
 from handgrad.manual.op import op
-from handgrad.manual.shapes import floating, indices_below, number, positive
+from handgrad.manual.shapes import floating, indices_below, known, number, positive
 from handgrad.manual.trees import found
 
 __all__ = ["embedding", "learned_positions", "rotary", "sinusoidal_positions"]
@@ -81,12 +81,14 @@ def sinusoidal_positions(x, *, base=10000.0, offset=0):
     the first entry. Returns the shape of x.
     Backward: x̄ = ȳ. The waves are computed in float64, once, when the function is traced, but those
     of a base or an offset that is traced in x's dtype, float32 at least.
-    Raises ValueError where the shape does not fit.
+    Raises ValueError where the shape does not fit or the offset is not finite.
     Source: Vaswani et al. (2017), "Attention is all you need", section 3.5.
     """
     _check_sequence("sinusoidal_positions", x, pairs=True)
     positive("sinusoidal_positions", base=base)
     number("sinusoidal_positions", offset=offset)
+    if (n := known(offset)) is not None and not np.isfinite(n):
+        raise ValueError(f"sinusoidal_positions: offset is {offset}; it must be finite")
     waves = _waves(offset + _steps(x), x.shape[-1], base, x.dtype)
     waves = jnp.stack(waves, -1).reshape(x.shape[-2:])
     return (widen(x) + jnp.broadcast_to(waves, x.shape)).astype(x.dtype), ()

@@ -171,13 +171,13 @@ def check_classes(name, classes, of, ignore_index, **labels):
     """Labels that are known are classes, or ignored: that is a number that they can hold."""
     ((argument, given),) = labels.items()
     if ignore_index is not None:
-        ignored = whole(name, least=-math.inf, ignore_index=ignore_index)
+        ignore_index = whole(name, least=-math.inf, ignore_index=ignore_index)
         held = jnp.iinfo(given.dtype)
-        if not held.min <= ignored <= held.max:
+        if not held.min <= ignore_index <= held.max:
             raise ValueError(
-                f"{name}: ignore_index is {ignored}, and {argument} are {given.dtype}; it must be "
-                f"one of their numbers, {held.min} to {held.max}"
+                f"{name}: ignore_index is {ignore_index}, and {argument} are {given.dtype}; it "
+                f"must be one of their numbers, {held.min} to {held.max}"
             )
-        of += f" and ignore_index {ignored}"
+        of += f" and ignore_index {ignore_index}"
     hint = "" if ignore_index is not None else "; rows of the ignore_index, None here, are left out"
     indices_below(name, classes, of, hint, ignored=ignore_index, **labels)

@@ -98,6 +98,9 @@ def gradients(output: Node, *nodes: Node) -> tuple[Any, ...]:
     A node with several children gets the sum of what they send, a node that the output does not
     depend on gets zeros.
     """
+    for what, node in (("output", output), *((f"node {k}", n) for k, n in enumerate(nodes))):
+        if not isinstance(node, Node):
+            raise TypeError(f"gradients: {what} {found(node)}; it must be a Node")
     if output.value.shape != ():
         raise ValueError(
             f"only a scalar has a gradient; the output has shape {output.value.shape}: "
@@ -154,7 +157,13 @@ def _broadcasting(function: Callable[..., tuple]) -> Callable[..., Node]:
     @functools.wraps(function)
     def aligned(a: Any, b: Any) -> tuple:
         axes = max(a.ndim, b.ndim)
-        return function(*(x.reshape((1,) * (axes - x.ndim) + x.shape) for x in (a, b)))
+        shapes = [(1,) * (axes - x.ndim) + x.shape for x in (a, b)]
+        if any(n != m and 1 not in (n, m) for n, m in zip(*shapes, strict=True)):
+            raise ValueError(
+                f"{function.__name__}: a has shape {a.shape} and b {b.shape}; each axis, counted "
+                "from the last, must be as long in both, or of size one"
+            )
+        return function(a.reshape(shapes[0]), b.reshape(shapes[1]))
 
     return _kind(aligned)
 
@@ -250,19 +259,32 @@ def transpose(a):
 @_kind
 def reshape(a, *, shape):
     """The same entries in another shape."""
-    return a.reshape(shape), lambda dy: (dy.reshape(a.shape),)
+    try:
+        y = a.reshape(shape)
+    except TypeError:
+        raise ValueError(
+            f"reshape: shape is {shape!r} and a has shape {a.shape}; it must be of whole numbers "
+            f"whose product is {a.size}, of which one may be -1"
+        ) from None
+    return y, lambda dy: (dy.reshape(a.shape),)
 
 
 @_kind
 def total(a):
     """Σ a: every entry is sent the cotangent."""
-    return a.sum(), lambda dy: (jnp.full_like(a, dy),)
+    return a.sum(), lambda dy: (_everywhere(dy, a),)
 
 
 @_kind
 def mean(a):
     """Σ a / n."""
-    return a.mean(), lambda dy: (jnp.full_like(a, dy / a.size),)
+    return a.mean(), lambda dy: (_everywhere(dy / a.size, a),)
+
+
+def _everywhere(dy, a):
+    """One number for every entry of a, in its dtype, unless that would round it to integers."""
+    dy = jnp.broadcast_to(dy, a.shape)
+    return dy.astype(a.dtype) if jnp.issubdtype(a.dtype, jnp.inexact) else dy
 
 
 def apply(operation: Op, *args: Any, **config: Any) -> Node:

@@ -12,7 +12,7 @@ from jax import lax
 
 from handgrad.manual.shapes import indices_below
 
-__all__ = ["added", "allowed", "check_lengths"]
+__all__ = ["added", "allowed", "check_lengths", "cleared"]
 
 
 def allowed(
@@ -68,6 +68,21 @@ def check_lengths(name: str, lengths: Any, batch: tuple[int, ...], time: int) ->
         )
     indices_below(name, time + 1, f"with padded sequences of length {time}", lengths=array)
     return jnp.asarray(array, jnp.int32)
+
+
+def cleared(name: str, lengths: Any, *arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """(*batch, time, ·), with zeros from the end of each sequence on: 0 · ∞ is not nothing."""
+    if lengths is None:
+        return arrays
+    *batch, time, _ = arrays[0].shape
+    lengths = check_lengths(name, lengths, tuple(batch[:1]), time)
+
+    def clear(x):
+        ends = lengths.reshape(lengths.shape + (1,) * (x.ndim - lengths.ndim))
+        places = lax.broadcasted_iota(jnp.int32, x.shape, x.ndim - 2)
+        return jnp.where(_both(jnp.less, places, ends), x, 0)
+
+    return tuple(map(clear, arrays))
 
 
 def _mask(name, mask, shape):

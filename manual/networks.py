@@ -12,7 +12,7 @@ from handgrad.manual import activations, losses
 from handgrad.manual.dense import affine
 from handgrad.manual.numerics import widen
 from handgrad.manual.op import Op, op
-from handgrad.manual.shapes import inside, whole
+from handgrad.manual.shapes import inside, random_key, whole
 from handgrad.manual.trees import arrays, entries, fit, found, listed
 
 __all__ = ["init_mlp", "mlp", "mlp_loss"]
@@ -95,12 +95,11 @@ def mlp_loss(
     """
     output_activation, loss = _as_one(output_activation, loss)
     check_layers("mlp_loss", "params", params, x)
-    compare = _named("loss", loss, LOSSES)
     reduce = _named("reduction", reduction, {"sum": jnp.sum, "mean": jnp.mean})
     y, kept_mlp = mlp.forward(params, x, activation=activation, output_activation=output_activation)
     arrays("mlp_loss", targets=targets)
     with inside("mlp_loss: the loss, by the output of the net and the targets"):
-        terms, kept_loss = compare.forward(y, targets)
+        terms, kept_loss = LOSSES[loss].forward(y, targets)
     return reduce(widen(terms)).astype(terms.dtype), (kept_mlp, kept_loss, terms)
 
 
@@ -125,6 +124,9 @@ def init_mlp(sizes: Sequence[int], *, key: jax.Array, dtype: jnp.dtype = jnp.flo
     Source: Glorot, Bengio (2010), "Understanding the difficulty of training deep feedforward
     neural networks".
     """
+    if not hasattr(sizes, "__len__"):
+        raise TypeError(f"init_mlp: sizes are {sizes!r}; they must be a tuple of whole numbers")
+    random_key("init_mlp", key)
     if len(sizes) < 2:
         raise ValueError(f"init_mlp: sizes are {sizes}; a net has an input and an output at least")
     sizes = [whole("init_mlp", **{f"size {k}": n}) for k, n in enumerate(sizes)]
@@ -155,6 +157,8 @@ def check_layers(name: str, argument: str, params: Any, x: jax.Array) -> None:
 
 
 def _as_one(output_activation, loss):
+    _named("output_activation", output_activation, ACTIVATIONS)
+    _named("loss", loss, LOSSES)
     together = _AS_ONE.get((output_activation, loss))
     return (output_activation, loss) if together is None else ("identity", together)
 

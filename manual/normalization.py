@@ -54,15 +54,15 @@ def batch_norm(x, gamma=None, beta=None, *, eps=1e-5):
     centred = x - mean
     var = jnp.square(centred).mean(axes, keepdims=True)
     rstd = 1 / jnp.sqrt(var + eps)
-    x_hat = centred * rstd
-    y = _affine(x_hat, gamma, beta)
+    y = _affine(centred * rstd, gamma, beta)
     statistics = mean.reshape(-1).astype(dtype), var.reshape(-1).astype(dtype)
-    return (y.astype(dtype), *statistics), (x_hat, rstd, gamma, beta)
+    return (y.astype(dtype), *statistics), (centred, rstd, gamma, beta)
 
 
 @batch_norm.backward
 def _(residuals, cotangents):
-    x_hat, rstd, gamma, beta = residuals
+    centred, rstd, gamma, beta = residuals
+    x_hat = centred * rstd  # 0 where the variance overflows, and x̂ σ would be NaN
     dy, dmean, dvar = map(widen, cotangents)
     axes = tuple(range(dy.ndim - 1))
     count = math.prod(dy.shape[:-1])
@@ -70,7 +70,7 @@ def _(residuals, cotangents):
     through_mean = g.mean(axes, keepdims=True)
     through_variance = x_hat * (g * x_hat).mean(axes, keepdims=True)
     dx = (g - through_mean - through_variance) * rstd
-    dx = dx + (_along(dmean, dy) + 2 * _along(dvar, dy) * x_hat / rstd) / count
+    dx = dx + (_along(dmean, dy) + 2 * _along(dvar, dy) * centred) / count
     return dx, *_affine_cotangents(dy, x_hat, gamma, beta)
 
 
@@ -192,6 +192,7 @@ def group_norm(x, gamma=None, beta=None, *, groups, eps=1e-5):
 @group_norm.backward
 def _(residuals, dy, *, groups):
     x, statistics, gamma, beta = residuals
+    groups = int(groups)
     dy, x_hat = widen(dy), _standard(_grouped(x, groups), statistics)
     g = _grouped(_scaled(dy, gamma), groups)
     dx = _through_statistics(g, x_hat, statistics, (1, 3)).reshape(x.shape)

@@ -18,6 +18,7 @@ __all__ = [
     "exp",
     "exp_quotient",
     "expm1",
+    "inexact",
     "length",
     "length_in_units",
     "log_probabilities",
@@ -55,6 +56,11 @@ def widen(x: jax.Array) -> jax.Array:
     """x in the dtype to accumulate in; as it is, weak if it was a number, if it has that."""
     dtype = wide(x.dtype)
     return x if x.dtype == dtype else x.astype(dtype)
+
+
+def inexact(x: jax.Array) -> jax.Array:
+    """x as it is, or integers as floating-point numbers: of unsigned ones −x would be positive."""
+    return x if jnp.issubdtype(x.dtype, jnp.floating) else widen(x)
 
 
 def as_index(x: jax.Array) -> jax.Array:

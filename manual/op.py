@@ -354,6 +354,8 @@ def _no_numbers(leaf: Any) -> str | None:
     """What a leaf is that is no array of numbers and none of Python's numbers."""
     if isinstance(leaf, np.ndarray | np.generic) and leaf.dtype.kind in "OSUMm":
         return f"an array of {leaf.dtype}"
+    if isinstance(leaf, jax.Array) and not isinstance(leaf.dtype, np.dtype):
+        return f"a random key (dtype {leaf.dtype})"
     known = isinstance(leaf, int | float | complex) or hasattr(leaf, "dtype")
     return None if known or hasattr(leaf, "__jax_array__") else f"a {type(leaf).__name__}"
 

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from handgrad.manual.numerics import logistic
+from handgrad.manual.shapes import one_of
+from handgrad.manual.trees import found
 
 __all__ = ["mlp_hessian", "mlp_hessian_vector_product"]
 
@@ -77,13 +79,12 @@ def mlp_hessian_vector_product(
                w̄ = yᵀ ν,            R{w̄} = R{y}ᵀ ν + yᵀ R{ν},        R{b̄} = Σ R{ν}
                ȳ = ν wᵀ,            R{ȳ} = R{ν} wᵀ + ν v_wᵀ           (of the layer below)
     """
-    for name, value in {"activation": activation, "output_activation": output_activation}.items():
-        if value not in ACTIVATIONS:
-            raise ValueError(f"{name} is {value!r}; it must be one of: {', '.join(ACTIVATIONS)}")
-    if loss not in LOSSES:
-        raise ValueError(f"loss is {loss!r}; it must be one of: {', '.join(LOSSES)}")
+    name = "mlp_hessian_vector_product"
+    one_of(name, ACTIVATIONS, activation=activation)
+    one_of(name, ACTIVATIONS, output_activation=output_activation)
+    one_of(name, LOSSES, loss=loss)
     x, targets = jnp.asarray(x), jnp.asarray(targets)
-    _check(params, direction, x, targets)
+    _check(name, params, direction, x, targets)
     names = [activation] * (len(params) - 1) + [output_activation]
     y, ry = x, jnp.zeros_like(x)
     kept = []
@@ -105,11 +106,16 @@ def mlp_hessian_vector_product(
     return result[::-1]
 
 
-def _check(params, direction, x, targets):
+def _check(name, params, direction, x, targets):
     """Raise a ValueError for what would not fit, or would be broadcast."""
-    name = "mlp_hessian_vector_product"
     if x.ndim != 2:
         raise ValueError(f"{name}: x has shape {x.shape}; it must be (batch, in)")
+    for what, given in {"params": params, "direction": direction}.items():
+        if not isinstance(given, list | tuple):
+            raise ValueError(f"{name}: {what} {found(given)}; it must be a list of layers (w, b)")
+        for i, layer in enumerate(given):
+            if not isinstance(layer, list | tuple) or len(layer) != 2:
+                raise ValueError(f"{name}: {what}[{i}] {found(layer)}; it must be a pair (w, b)")
     if not params or len(params) != len(direction):
         raise ValueError(
             f"{name}: params has {len(params)} layers and direction {len(direction)}; they must "
@@ -119,9 +125,12 @@ def _check(params, direction, x, targets):
     for i, (layer, along) in enumerate(zip(params, direction, strict=True)):
         for what, (w, b) in {"params": layer, "direction": along}.items():
             here = f"{name}: {what}[{i}]"
-            if w is None or b is None:
-                missing = "w" if w is None else "b"
-                raise ValueError(f"{here} has None for its {missing}; give an array, zeros perhaps")
+            for part, array in {"w": w, "b": b}.items():
+                if not hasattr(array, "shape"):
+                    came = "None" if array is None else f"a {type(array).__name__}"
+                    raise ValueError(
+                        f"{here} has {came} for its {part}; give an array, zeros perhaps"
+                    )
             if jnp.ndim(w) != 2 or w.shape[0] != width or jnp.shape(b) != w.shape[1:]:
                 raise ValueError(
                     f"{here} has w of shape {jnp.shape(w)} and b {jnp.shape(b)}; they must be "
@@ -146,6 +155,7 @@ def mlp_hessian(params: Sequence[tuple], x: jax.Array, targets: jax.Array, **con
     The parameters are taken in the order w, b of the first layer, then of the second, each
     row by row. Arguments as for `mlp_hessian_vector_product`.
     """
+    _check("mlp_hessian", params, params, jnp.asarray(x), jnp.asarray(targets))
     leaves, tree = jax.tree.flatten([tuple(layer) for layer in params])
     sizes = [leaf.size for leaf in leaves]
 

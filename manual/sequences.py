@@ -29,11 +29,11 @@ def recurrence(x, state, weights, *, cell="lstm", lengths=None, reverse=False, t
         "gru"               three, r, z, n, the reset before the product (see `gru`)
         "gru_reset_after"   three, and bn (hidden,) as a fourth weight (see `gru_reset_after`)
     Returns (h, state): (batch, time, hidden), and a tuple like the one given.
-    lengths: integers (batch,), each in [0, time]; a sequence ends there: from then on its h is zero
-    and its state stays. reverse: from the last step to the first, so that a padded sequence begins
-    at its own last step. truncate: a number of steps, or None; the gradient does not flow back
-    from a block of so many steps into the one before (truncated backpropagation through time; it is
-    then not the derivative of the output).
+    lengths: integers (batch,), each in [0, time]; a sequence ends there: from then on its h is
+    zero, its state stays and its x is not looked at. reverse: from the last step to the first, so
+    that a padded sequence begins at its own last step. truncate: a number of steps, or None; the
+    gradient does not flow back from a block of so many steps into the one before (truncated
+    backpropagation through time; it is then not the derivative of the output).
     Backward, against the order of the forward, with s̄ₜ the cotangent of stateₜ:
         s̄ₜ += h̄ₜ in its part h,   (s̄ₜ₋₁, δₜ) = the backward of the cell,   where it is alive at t;
         else s̄ₜ₋₁ = s̄ₜ and δₜ = 0.   s̄ₜ₋₁ = 0 between two blocks.   Then
@@ -49,6 +49,8 @@ def recurrence(x, state, weights, *, cell="lstm", lengths=None, reverse=False, t
     rules = _check(x, state, weights, cell, truncate)
     dtype, alive = x.dtype, _alive(x, lengths)
     cuts = _cuts(x.shape[1], truncate, reverse)
+    if alive is not None:  # what is there past the end would come into W̄x, times zero
+        x = jnp.where(jnp.broadcast_to(alive[..., None], x.shape), x, 0)
     x, state, weights = through_time.carried(x, state, weights)
     (h, *_), state, kept = through_time.forward(rules, x, state, weights, alive, cuts, reverse)
     h = h if alive is None else jnp.where(jnp.broadcast_to(alive[..., None], h.shape), h, 0)

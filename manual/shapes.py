@@ -24,6 +24,7 @@ __all__ = [
     "one_of",
     "per_feature",
     "positive",
+    "random_key",
     "same_shapes",
     "some_classes",
     "whole",
@@ -174,6 +175,17 @@ def within(name: str, least: float, most: float = math.inf, **options: Any) -> N
     for option, value in options.items():
         if (n := known(value)) is not None and not least <= n <= most:
             raise ValueError(f"{name}: {option} is {value}; it must be {needed}")
+
+
+def random_key(name: str, key: Any) -> None:
+    """One key, of `jax.random.key` or of `jax.random.PRNGKey`."""
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", ())
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if not typed and (dtype != jnp.uint32 or shape == ()):  # those of jax.random.PRNGKey
+        came = f"an array of {dtype}" if dtype is not None else repr(key)
+        raise TypeError(f"{name}: key is {came}; it must be a jax.random.key")
+    if len(shape) != (0 if typed else 1):
+        raise ValueError(f"{name}: key has shape {shape}; it must be one key: take jax.vmap")
 
 
 def whole(name: str, *, least: float = 1, **option: Any) -> int:

@@ -77,7 +77,8 @@ def squareplus(x, *, b=4.0):
 
 @squareplus.backward
 def _(x, dy, *, b):
-    numerator, denominator, r = _squareplus(widen(x), b)
+    z = widen(x)
+    numerator, denominator, r = _squareplus(jnp.minimum(z, jnp.finfo(z.dtype).max), b)  # not ∞ / ∞
     return ((widen(dy) * (numerator / (denominator * r))).astype(x.dtype),)
 
 

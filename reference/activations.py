@@ -66,7 +66,7 @@ def softplus(x):
 
 
 def log_sigmoid(x):
-    return jax.nn.log_sigmoid(x)
+    return jax.nn.log_sigmoid(1.0 * x)  # −x of unsigned integers would wrap around
 
 
 def silu(x):

@@ -18,5 +18,5 @@ def blockwise_attention(q, k, v, *, causal=True, lengths=None, scale=None, block
         ends = ends.reshape(ends.shape + (1,) * (scores.ndim - ends.ndim))
         ends = jnp.broadcast_to(ends, scores.shape)
         seen = seen & (jnp.broadcast_to(jnp.arange(time, dtype=jnp.int32), scores.shape) < ends)
-    weights = jax.nn.softmax(jnp.where(seen, scores, -1e9), axis=-1)
+    weights = jax.nn.softmax(jnp.where(seen, scores, jnp.finfo(scores.dtype).min), axis=-1)
     return jnp.where(seen, weights, jnp.zeros_like(weights)) @ v

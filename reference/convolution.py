@@ -1,6 +1,10 @@
 """Convolution, and its transpose, as jax.lax has them."""
 
+import operator
+from typing import Any
+
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 __all__ = ["conv", "conv_transpose"]
@@ -23,7 +27,7 @@ def conv(x, kernel, b=None, *, stride=1, padding=0, dilation=1, input_dilation=1
         lhs_dilation=_spread(input_dilation, space),
         rhs_dilation=_spread(dilation, space),
         dimension_numbers=NUMBERS[space],
-        feature_group_count=groups,
+        feature_group_count=operator.index(groups),
     )
     return y if b is None else y + b.reshape((1,) * (space + 1) + b.shape)
 
@@ -62,9 +66,9 @@ def conv_transpose(
     return y if b is None else y + b.reshape((1,) * (space + 1) + b.shape)
 
 
-def _spread(value, space):
-    return (value,) * space if isinstance(value, int) else value
+def _spread(value, space) -> Any:
+    return (operator.index(value),) * space if np.ndim(value) == 0 else value
 
 
-def _pairs(padding, space):
-    return [(p, p) if isinstance(p, int) else p for p in _spread(padding, space)]
+def _pairs(padding, space) -> Any:
+    return [_spread(p, 2) for p in _spread(padding, space)]

@@ -41,4 +41,4 @@ def rotary(x, *, positions=None, base=10000.0, interleaved=False):
 def _angles(positions, features, base):
     dtype = jnp.result_type(float)
     frequencies = base ** (-jnp.arange(0, features, 2, dtype=dtype) / features)
-    return positions.astype(dtype)[:, None] * frequencies[None]
+    return jnp.asarray(positions, dtype)[:, None] * frequencies[None]

@@ -1,5 +1,7 @@
 """Normalisation: over the batch, the features, groups of them; of weights; to unit length."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -47,7 +49,8 @@ def rms_norm(x, gamma=None, *, eps=1e-6):
 
 def group_norm(x, gamma=None, beta=None, *, groups, eps=1e-5):
     """Mean 0 and variance 1 over all places and the channels of a group, for each sample."""
-    grouped = x.reshape(x.shape[0], -1, groups, x.shape[-1] // groups)
+    batch, *space, channels = x.shape
+    grouped = x.reshape(batch, math.prod(space), groups, channels // groups)
     standard = jax.nn.standardize(grouped, axis=(1, 3), epsilon=eps).reshape(x.shape)
     return _learned(standard, gamma, beta)
 

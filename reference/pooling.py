@@ -1,6 +1,8 @@
 """Pooling as jax.lax has it."""
 
 import math
+import operator
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -33,7 +35,7 @@ def global_max_pool(x):
 
 def _reduce(x, start, combine, window, stride, padding):
     space = x.ndim - 2
-    pads = [(p, p) if isinstance(p, int) else p for p in _each(padding, space)]
+    pads: Any = [_each(p, 2) for p in _each(padding, space)]
     return lax.reduce_window(
         x,
         np.array(start, x.dtype),
@@ -44,5 +46,5 @@ def _reduce(x, start, combine, window, stride, padding):
     )
 
 
-def _each(value, space):
-    return (value,) * space if isinstance(value, int) else tuple(value)
+def _each(value, space) -> Any:
+    return (operator.index(value),) * space if np.ndim(value) == 0 else tuple(value)

@@ -15,8 +15,8 @@ def recurrence(x, state, weights, *, cell="lstm", lengths=None, reverse=False, t
     for count, t in enumerate(order):
         if truncate and count and count % truncate == 0:
             state = jax.lax.stop_gradient(state)
-        after = _CELLS[cell](state, x[:, t], *weights)
         going = (ends > t)[:, None]
+        after = _CELLS[cell](state, jnp.where(going, x[:, t], 0), *weights)
         outputs[t] = jnp.where(going, after[0], jnp.zeros_like(after[0]))
         state = tuple(jnp.where(going, a, s) for a, s in zip(after, state, strict=True))
     return jnp.stack(outputs, axis=1), tuple(state)

@@ -26,12 +26,12 @@ def llama_block(params, x, *, heads):
     width = wq.shape[1] // heads
 
     def apart(a):
-        return jnp.einsum("bthd->bhtd", a.reshape(*a.shape[:2], -1, width))
+        return jnp.einsum("bthd->bhtd", a.reshape(*a.shape[:2], a.shape[2] // width, width))
 
     n = rms_norm(x, params["norm1"])
     q, k, v = rotary(apart(n @ wq)), rotary(apart(n @ wk)), apart(n @ wv)
     y = jnp.einsum("bhtd->bthd", grouped_query_attention(q, k, v, causal=True))
-    x = x + y.reshape(*x.shape[:2], -1) @ wo
+    x = x + y.reshape(*x.shape[:2], wo.shape[0]) @ wo
     n = rms_norm(x, params["norm2"])
     return x + (jax.nn.silu(n @ params["gate"]) * (n @ params["up"])) @ params["down"]
 

@@ -140,6 +140,17 @@ def test_bad_input():
         )
     with pytest.raises(ValueError, match=r"the data have \[7, 8\] samples; all arrays must have"):
         descent.batch_descent(mlp_loss, params, x, t[:7], learning_rate=0.1, epochs=1)
+    with pytest.raises(
+        TypeError, match=r"epochs_of_batches: key is 0; it must be a jax.random.key"
+    ):
+        descent.minibatch_descent(
+            mlp_loss, params, x, t, learning_rate=0.1, epochs=1, batch_size=2, key=0
+        )
+    whole = jax.tree.map(lambda a: a.astype(int), params)
+    with pytest.raises(
+        TypeError, match=r"the parameter \[0\]\[0\] is int32; it must be of floating"
+    ):
+        descent.batch_descent(mlp_loss, whole, x, t, learning_rate=0.1, epochs=1)
 
 
 def test_rows_that_the_data_do_not_have():

@@ -214,3 +214,34 @@ def test_a_power_of_zero_is_a_constant(n):
 def test_an_exponent_is_a_number():
     with pytest.raises(TypeError, match=r"power: n is .*Node.*; it must be a number"):
         Node(jnp.ones(2)) ** Node(2.0)
+
+
+@pytest.mark.parametrize(("reduce", "slope"), [(graph.total, 0.5), (graph.mean, 0.125)])
+@pytest.mark.parametrize("dtype", [jnp.int32, jnp.float16])
+@jax.numpy_dtype_promotion("standard")
+def test_the_slope_of_a_sum_is_not_rounded_to_integers(reduce, slope, dtype):
+    x = Node(jnp.arange(4, dtype=dtype))
+    (dx,) = gradients(reduce(x) * 0.5, x)
+    assert dx.tolist() == [slope] * 4
+    assert dx.dtype == (dtype if dtype == jnp.float16 else jnp.float32)
+
+
+@pytest.mark.parametrize("kind", ["add", "subtract", "multiply", "divide", "maximum"])
+def test_shapes_that_are_not_broadcast_are_named(kind):
+    with pytest.raises(ValueError, match=rf"^{kind}: a has shape \(2, 3\) and b \(2,\); each axis"):
+        getattr(graph, kind)(Node(numbers(2, 3)), numbers(2))
+
+
+@pytest.mark.parametrize("shape", [(4,), (-1, -1), (2.0, 3), "a", None])
+def test_a_shape_of_other_entries_is_named(shape):
+    message = f"reshape: shape is {shape!r} and a has shape (2, 3); it must be of whole numbers"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)} whose product is 6"):
+        graph.reshape(Node(numbers(2, 3)), shape=shape)
+
+
+def test_what_is_no_node_has_no_gradient():
+    x = Node(numbers())
+    with pytest.raises(TypeError, match=r"^gradients: output is a float; it must be a Node"):
+        gradients(3.0)
+    with pytest.raises(TypeError, match=r"^gradients: node 1 has shape \(\); it must be a Node"):
+        gradients(x, x, x.value)

@@ -188,6 +188,25 @@ def test_the_two_valued_neurons():
     assert manual.sign(x).tolist() == [-1, 1, 1, 1]
 
 
+@pytest.mark.parametrize("dtype", [jnp.uint8, jnp.uint32, jnp.int32])
+@pytest.mark.parametrize("room", [manual, reference], ids=["manual", "reference"])
+@jax.numpy_dtype_promotion("standard")
+def test_unsigned_integers_do_not_wrap_around(room, dtype):
+    x = np.array([0, 1, 2, 100])
+    expected = np.log1p(np.exp(-x))
+    np.testing.assert_allclose(room.softplus(jnp.asarray(x, dtype)), x + expected, rtol=1e-6)
+    found = room.log_sigmoid(jnp.asarray(x, dtype))
+    np.testing.assert_allclose(found, -expected, rtol=1e-6, atol=1e-30)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_slopes_of_squareplus_at_both_infinities(dtype):
+    with jax.enable_x64(True):
+        x = jnp.array([-jnp.inf, jnp.inf, jnp.nan], dtype)
+        low, high, none = derivative(manual.squareplus)(x)
+        assert (low, high, jnp.isnan(none)) == (0, 1, True)
+
+
 def test_nan_stays_nan():
     nan = jnp.array(jnp.nan)
     for name in (*TRUTH, "identity", "relu", "leaky_relu"):

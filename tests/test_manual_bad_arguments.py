@@ -114,6 +114,8 @@ def test_an_operation_of_operations_names_its_own_argument():
         (np.array([[1, 2]], object), "is an array of object"),
         (np.array([["a", "b"]]), "is an array of <U1"),
         (["a"], "holds a str"),
+        (jax.random.key(0), r"is a random key \(dtype key<fry>\)"),
+        ([jax.random.key(0)], r"holds a random key \(dtype key<fry>\)"),
     ],
 )
 def test_what_holds_no_numbers_is_named(name, given, came):
@@ -135,6 +137,8 @@ def test_what_holds_no_numbers_is_named(name, given, came):
         (lambda one: manual.mse(one * V, [1.0, 2.0, 3.0]), "mse: targets is a list"),
         (lambda one: manual.hinge(one * V, [1.0, 1.0, 1.0]), "hinge: labels is a list"),
         (lambda one: manual.gelu([one]), "gelu: x is a list"),
+        (lambda one: manual.identity([one]), "identity: x is a list"),
+        (lambda one: manual.identity(None), "identity: x is None; it must be an array"),
         (
             lambda one: manual.embedding(LABELS, [[one]]),
             "embedding: table is a list of 1",
@@ -235,6 +239,13 @@ def test_a_tree_in_the_place_of_an_array_is_named(call, message, inside):
             lambda: manual.dropout(X, key=jax.random.split(jax.random.key(0), 3)),
             r"dropout: key has shape \(3,\); it must be one key: take jax.vmap",
         ),
+        *(
+            (
+                lambda kind=kind: manual.sinusoidal_positions(X[:, :2], offset=kind("inf")),
+                "sinusoidal_positions: offset is inf; it must be finite",
+            )
+            for kind in (float, np.float32)
+        ),
     ],
 )  # fmt: skip
 def test_a_wrong_shape_or_size_is_a_value_error(call, message):
@@ -310,6 +321,9 @@ def test_options_that_are_numbers_of_some_size():
 def test_an_array_is_no_name(inside):
     with pytest.raises(ValueError, match=r"^mlp: activation is .*; it must be one of: elu, gelu"):
         inside(lambda x: manual.mlp(net(3, 2), x, activation=np.ones(1)))(X)
+    for option in ("output_activation", "loss"):
+        with pytest.raises(ValueError, match=f"^mlp_loss: {option} is .*; it must be one of: "):
+            inside(lambda x: manual.mlp_loss(net(3, 3), x, x, **{option: np.ones(1)}))(X)  # noqa: B023
     with pytest.raises(ValueError, match=r"^recurrence: cell is .*; it must be one of: tanh, relu"):
         inside(lambda x: manual.recurrence(x, (), (), cell=np.ones(1)))(SEQUENCE)
     with pytest.raises(ValueError, match=r"^rnn: activation is .*; it must be one of: tanh, relu"):

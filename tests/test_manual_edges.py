@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from handgrad import manual
+from handgrad import manual, reference
 
 HALF = jnp.float16
 LN_2PI = math.log(2 * math.pi)
@@ -218,3 +218,77 @@ def test_positions_by_a_base_that_is_computed(f):
         np.testing.assert_allclose(got, expected, atol=4e-6)
     dy = jax.jit(jax.grad(lambda x, base: f(x, base=base).sum()))(x, 100.0)
     np.testing.assert_allclose(dy, jax.grad(lambda x: f(x, base=100.0).sum())(x), atol=4e-6)
+
+
+Q, KV, OUT = (jnp.asarray(np.random.default_rng(0).normal(size=s), jnp.float32) for s in (
+    (2, 2, 4, 4), (2, 2, 4, 4), (8, 8)
+))  # fmt: skip
+
+
+@pytest.mark.parametrize("beyond", [jnp.nan, jnp.inf])
+@pytest.mark.parametrize(
+    ("f", "q", "kv"),
+    [
+        (manual.attention, Q, KV),
+        (manual.grouped_query_attention, Q, KV[:, :1]),
+        (functools.partial(manual.blockwise_attention, block=3), Q, KV),
+        (
+            lambda q, k, v, **config: manual.multi_head_attention(
+                q, k + v, *[OUT] * 4, heads=2, **config
+            ),
+            Q.reshape(2, 4, 8),
+            KV.reshape(2, 4, 8),
+        ),
+    ],
+    ids=["attention", "grouped", "blockwise", "heads"],
+)
+def test_keys_and_values_that_are_padding_do_not_matter(f, q, kv, beyond):
+    """What they hold comes into no sum, times zero or not."""
+    shape = (2,) + (1,) * (kv.ndim - 3) + (4, 1)
+    past = jnp.array([[0, 0, 1, 1], [0, 0, 0, 1]], bool).reshape(shape)
+    past = jnp.broadcast_to(past, kv.shape)
+
+    def total(q, k, v):
+        return (f(q, k, v, causal=False, lengths=(2, 3)) ** 2).sum()
+
+    run = jax.jit(jax.value_and_grad(total, (0, 1, 2)))
+    found, expected = (
+        run(q, *(jnp.where(past, value, a) for a in (kv, 2 * kv))) for value in (beyond, 0)
+    )
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    assert not any(d[past].any() for d in found[1][1:])
+
+
+def test_the_heads_have_the_weights_cotangents_without_the_padding():
+    x = Q.reshape(2, 4, 8)
+    padded = x.at[:, 2:].set(jnp.nan)
+
+    def total(w, context, lengths):
+        return (manual.multi_head_attention(x, context, *w, heads=2, lengths=lengths) ** 2).sum()
+
+    found = jax.grad(total)([OUT] * 4, padded, (2, 2))
+    expected = jax.grad(total)([OUT] * 4, x[:, :2], None)
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4), found, expected
+    )
+
+
+@pytest.mark.parametrize("of_variance", [0.0, 1.0])
+@pytest.mark.parametrize("size", [1.0, 1e18, 2e19, 1e37])
+def test_a_variance_that_overflows_has_a_gradient(size, of_variance):
+    """x̂ and its cotangents are then zero, and v̄ 2 (x − μ) / n is what it is."""
+    x, dy = size * jnp.array([[1.0], [-2.0], [4.0]]), jnp.array([[1.0], [2.0], [5.0]])
+    _, vjp = jax.vjp(manual.batch_norm, x)
+    (dx,) = vjp((dy, jnp.zeros(1), jnp.full(1, of_variance)))
+    expected = 2 / 3 * of_variance * np.array([[0.0], [-3.0], [3.0]]) * size
+    atol = max(5 / size if size < 1e19 else 0, 1e-6 * size * of_variance)
+    np.testing.assert_allclose(dx, expected, atol=atol, rtol=1e-6)
+
+
+@pytest.mark.parametrize("low", [-2e9, -1e30])
+def test_the_reference_masks_below_every_score(low):
+    q = jnp.full((3, 1), low, jnp.float32)
+    k, v = jnp.ones((3, 1)), jnp.arange(3.0)[:, None]
+    for room in (manual, reference):
+        found = room.blockwise_attention(q, k, v, causal=True)
+        np.testing.assert_allclose(found[:, 0], [0, 0.5, 1], rtol=1e-6)

@@ -299,11 +299,19 @@ def test_params_that_do_not_fit_are_named(params, message):
         ((3, -1), ValueError, "init_mlp: size 1 is -1; it must be 1 or more"),
         ((0, 0), ValueError, "init_mlp: size 0 is 0"),
         ((3, 2.5), TypeError, "init_mlp: size 1 is 2.5; it must be a whole number"),
+        (3, TypeError, "init_mlp: sizes are 3; they must be a tuple of whole numbers"),
     ],
 )
 def test_sizes_that_make_no_net_are_named(sizes, error, message):
     with pytest.raises(error, match=message):
         manual.init_mlp(sizes, key=jax.random.key(0))
+
+
+def test_a_key_to_begin_with_is_one_key():
+    with pytest.raises(TypeError, match=r"^init_mlp: key is 0; it must be a jax.random.key"):
+        manual.init_mlp((3, 2), key=0)
+    with pytest.raises(ValueError, match=r"^init_mlp: key has shape \(2,\); it must be one key"):
+        manual.init_mlp((3, 2), key=jax.random.split(jax.random.key(0)))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from handgrad import manual
+from handgrad import manual, reference
 from handgrad.manual import descent, graph, hypergradients
 from handgrad.manual.graph import Node, gradients
 
@@ -16,6 +16,9 @@ RNG = np.random.default_rng(0)
 
 def numbers(*shape, dtype=jnp.float32):
     return jnp.asarray(RNG.standard_normal(shape), dtype)
+
+
+OF_HEADS = numbers(4, 4)
 
 
 # --- an option may be an array of another dtype --------------------------------------------------
@@ -55,6 +58,116 @@ def test_the_axis_of_a_softmax_as_an_array():
         for k in (jnp.array(0), 0)
     )
     np.testing.assert_array_equal(found, expected)
+
+
+GPT = {
+    "norm1": (numbers(4), numbers(4)), "norm2": (numbers(4), numbers(4)),
+    "attention": (*[numbers(4, 4)] * 4, *[numbers(4)] * 4),
+    "up": (numbers(4, 6), numbers(6)), "down": (numbers(6, 4), numbers(4)),
+}  # fmt: skip
+LLAMA = {
+    "norm1": numbers(4), "norm2": numbers(4), "attention": tuple([numbers(4, 4)] * 4),
+    "gate": numbers(4, 6), "up": numbers(4, 6), "down": numbers(6, 4),
+}  # fmt: skip
+TEXT = jnp.array([[0, 1, 2]]), jnp.array([[1, 2, 3]])
+TABLE, LABELS = numbers(5, 4), jnp.array([1, 2, 3])
+BLOCKS = {
+    "gpt_loss": {"positions": numbers(3, 4), "blocks": [GPT], "norm": GPT["norm1"]},
+    "llama_loss": {"blocks": [LLAMA], "norm": LLAMA["norm1"], "head": numbers(4, 5)},
+    "recurrent_lm_loss": {
+        "layers": [(numbers(4, 3), numbers(3, 3), numbers(3))], "w": numbers(3, 5), "b": numbers(5)
+    },
+}  # fmt: skip
+
+
+def model(name):
+    """Of its table, which is the first of its parameters."""
+    states = ([(jnp.ones((1, 3)),)],) if name == "recurrent_lm_loss" else ()
+    cell = {"cell": "tanh"} if states else {"heads": 2}
+
+    def loss(table, **config):
+        params = {"table": table} | BLOCKS[name]
+        return getattr(manual, name)(params, *states, *TEXT, **(cell | config))
+
+    return loss
+
+
+@pytest.mark.parametrize("way", [lambda f: f, jax.jit], ids=["eager", "jit"])
+@pytest.mark.parametrize(
+    ("f", "x", "options"),
+    [
+        (manual.group_norm, numbers(2, 3, 4), {"groups": 2}),
+        (
+            lambda x, **heads: manual.multi_head_attention(x, x, *[OF_HEADS] * 4, **heads),
+            numbers(2, 3, 4),
+            {"heads": 2},
+        ),
+        (lambda x, heads: manual.gpt_block(GPT, x, heads=heads), numbers(2, 3, 4), {"heads": 2}),
+        (model("gpt_loss"), TABLE, {"heads": 2}),
+        (model("llama_loss"), TABLE, {"heads": 2}),
+        *((model(name), TABLE, {"ignore_index": 2}) for name in BLOCKS),
+        (
+            lambda x, ignore_index: manual.linear_softmax_cross_entropy(
+                x, TABLE.T, None, LABELS, ignore_index=ignore_index
+            ),
+            numbers(3, 4),
+            {"ignore_index": 2},
+        ),
+    ],
+    ids=[
+        "group_norm", "multi_head_attention", "gpt_block", "gpt_loss", "llama_loss",
+        *(f"ignored by {name}" for name in BLOCKS), "ignored by linear_softmax_cross_entropy",
+    ],
+)  # fmt: skip
+def test_a_whole_number_may_be_an_array(f, x, options, way):
+    def gradient(options):
+        return way(jax.value_and_grad(lambda x: (f(x, **options) ** 2).sum()))(x)
+
+    expected = gradient(options)
+    for kind in (jnp.array, np.array, np.int64):
+        found = gradient({name: kind(n) for name, n in options.items()})
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int32, jnp.array], ids=["int64", "int32", "array"])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("conv", {"stride": 2, "padding": 1, "dilation": 2, "groups": 2}),
+        ("conv_transpose", {"stride": 3, "padding": 1, "output_padding": 1, "groups": 2}),
+        ("max_pool", {"window": 3, "stride": 2, "padding": 1}),
+        ("average_pool", {"window": 2, "padding": 1}),
+    ],
+)
+def test_both_rooms_take_whole_numbers_of_any_kind(name, options, kind):
+    x = numbers(2, 9, 4), *([numbers(3, 2, 4)] if "conv" in name else [])
+    expected = getattr(reference, name)(*x, **options)
+    for room in (manual, reference):
+        found = getattr(room, name)(*x, **{k: kind(n) for k, n in options.items()})
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_both_rooms_take_positions_in_a_tuple():
+    x = numbers(3, 4)
+    for room in (manual, reference):
+        found = room.rotary(x, positions=(0, 1, 2))
+        np.testing.assert_allclose(found, manual.rotary(x), rtol=1e-5, atol=1e-6)
+
+
+LENET = {"convolutions": [(numbers(3, 3, 2, 4), numbers(4))], "dense": [(numbers(16, 5), None)]}
+
+
+@pytest.mark.parametrize("room", [manual, reference], ids=["manual", "reference"])
+def test_both_rooms_take_a_batch_of_nothing(room):
+    def shape(f, *args, **config):
+        return getattr(room, f)(*args, **config).shape
+
+    assert shape("group_norm", numbers(0, 3, 4), groups=2) == (0, 3, 4)
+    assert shape("llama_block", LLAMA, numbers(0, 3, 4), heads=2) == (0, 3, 4)
+    none = jnp.zeros((0, 3), int)
+    llama = {"table": TABLE} | BLOCKS["llama_loss"]
+    assert shape("llama_loss", llama, none, none, heads=2) == ()
+    assert shape("lenet_loss", LENET, numbers(0, 6, 6, 2), jnp.zeros(0, int)) == ()
 
 
 @pytest.mark.parametrize(

@@ -100,3 +100,33 @@ def test_a_first_state_that_does_not_fit_is_named_as_it_was_given():
     args = [jnp.ones(of) for of in ((2, 3, 4), (1, 5), (4, 5), (5, 5), (5,))]
     with pytest.raises(ValueError, match=r"rnn: h0 has shape \(1, 5\); .* it must be \(2, 5\)"):
         jax.eval_shape(manual.rnn, *args)
+
+
+@pytest.mark.parametrize("beyond", [jnp.nan, jnp.inf])
+@pytest.mark.parametrize("cell", ["tanh", "relu", "lstm", "gru", "gru_reset_after"])
+@pytest.mark.parametrize("room", [manual, reference], ids=["manual", "reference"])
+def test_what_follows_the_end_of_a_sequence_does_not_matter(room, cell, beyond):
+    rng = np.random.default_rng(0)
+    gates = {"lstm": 4, "gru": 3, "gru_reset_after": 3}.get(cell, 1)
+    shapes = [(2, 3 * gates), (3, 3 * gates), (3 * gates,), (3,)]
+    weights = [rng.standard_normal(s) for s in shapes[: 4 if cell == "gru_reset_after" else 3]]
+    weights = tuple(jnp.asarray(w, jnp.float32) for w in weights)
+    state = (jnp.ones((3, 3)),) * (2 if cell == "lstm" else 1)
+    x, lengths = jnp.asarray(rng.standard_normal((3, 4, 2)), jnp.float32), jnp.array([2, 4, 0])
+    past = (jnp.arange(4)[None] >= lengths[:, None])[..., None]
+    past = jnp.broadcast_to(past, x.shape)
+
+    for reverse in (False, True):
+
+        @jax.jit
+        def run(x, state, weights, reverse=reverse):
+            def total(*args):
+                h, end = room.recurrence(*args, cell=cell, lengths=lengths, reverse=reverse)
+                return (h**2).sum() + sum((s**2).sum() for s in end)
+
+            return jax.value_and_grad(total, (0, 1, 2))(x, state, weights)
+
+        found = run(jnp.where(past, beyond, x), state, weights)
+        expected = run(jnp.where(past, 0, x), state, weights)
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
+        assert not found[1][0][past].any()

@@ -76,6 +76,16 @@ def changed(layers, i, w=None, b=None):
             {"params": [PARAMS[1], PARAMS[1]]},
             r"params\[0\] has w of shape \(4, 2\) and b \(2,\); they must be \(3, out\)",
         ),
+        ({"direction": None}, r"direction is None; it must be a list of layers \(w, b\)"),
+        ({"params": [3, PARAMS[1]]}, r"params\[0\] is a int; it must be a pair \(w, b\)"),
+        ({"direction": [(), DIRECTION[1]]}, r"direction\[0\] is a tuple of 0; it must be a pair"),
+        (
+            {"params": [(PARAMS[0][0].tolist(), PARAMS[0][1]), PARAMS[1]]},
+            r"params\[0\] has a list for its w; give an array",
+        ),
+        ({"activation": ["tanh"]}, r"activation is \['tanh'\]; it must be one of: tanh, sigm"),
+        ({"output_activation": "tahn"}, "output_activation is 'tahn'; it must be one of: tanh"),
+        ({"loss": None}, "loss is None; it must be one of: half_squared_error, softmax"),
     ],
 )
 def test_what_would_be_broadcast_is_refused(given, message):
@@ -87,3 +97,5 @@ def test_what_would_be_broadcast_is_refused(given, message):
 def test_the_whole_hessian_refuses_it_too():
     with pytest.raises(ValueError, match=r"targets have shape \(2,\)"):
         mlp_hessian(jax.tree.map(jnp.asarray, PARAMS), X, np.ones(2))
+    with pytest.raises(ValueError, match=r"^mlp_hessian: params\[1\] is a int; it must be a pair"):
+        mlp_hessian([PARAMS[0], 3], X, np.ones((5, 2)))
