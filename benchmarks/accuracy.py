@@ -149,9 +149,10 @@ def ulps(dtype: Any, got: np.ndarray, truth: np.ndarray) -> float:
 def markdown(found: dict[Row, list[tuple[float, float, float]]]) -> str:
     names = [jnp.dtype(dtype).name for dtype in DTYPES]
     lines = [
-        f"jax {jax.__version__} on {jax.default_backend()}; each cell: by hand / autodiff of the "
-        "reference / the naive form, the largest error in ulps; – where rounded inputs have no "
-        "finite gradient.",
+        f"Made by `python benchmarks/accuracy.py --write`: jax {jax.__version__} on "
+        f"{jax.default_backend()}; each cell: by hand / autodiff of the reference / the naive "
+        "form, which is the formula as it is printed, differentiated by autodiff; the largest "
+        "error in ulps; – where rounded inputs have no finite gradient.",
         "",
         f"| operation | inputs | {' | '.join(names)} |",
         "| --- | --- | " + " | ".join("---" for _ in names) + " |",

@@ -265,9 +265,13 @@ def measure(row: Row, rounds: int) -> dict[str, Any]:
 
 def head(rounds: int) -> str:
     return (
-        f"{jax.devices()[0].device_kind}, jax {jax.__version__}, float32, {rounds} rounds, more "
-        "of what is soon done; the ratio is autodiff's time over ours, of calls in a row and, in "
-        "turns, of those right after the other's.\n\n"
+        f"Made by `python benchmarks/operations.py --write`: {jax.devices()[0].device_kind}, jax "
+        f"{jax.__version__}, float32, {rounds} rounds, more of what is soon done. The ratio is "
+        "autodiff's time over ours, of calls in a row and, in turns, of those right after the "
+        "other's; autodiff to itself says how far to believe it. What is not promised more has the "
+        "bound 1 / 1.1: no slower by more than a tenth. A bound that is not kept by a nonlinearity "
+        "is the price of its digits: 1 − y² has none where a function saturates, and an array of "
+        "4 MB lies in the caches, so that arithmetic counts.\n\n"
         "| operation | by hand, ms | autodiff, ms | ratio | in turns | autodiff to itself | "
         "temporary, MB | autodiff's, MB | bound | kept |\n"
         "|---|---:|---:|---:|---:|---:|---:|---:|---|---|\n"

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from handgrad.compare.declare import backward_of, gradient_of, same_as
     from handgrad.compare.derivation import Derivation, DerivationMismatch, DerivationReport
     from handgrad.compare.errata import errata_table
-    from handgrad.compare.optimizer import check_optimizer, declare_optimizer
+    from handgrad.compare.optimizer import (
+        OptimizerMismatch,
+        check_optimizer,
+        declare_optimizer,
+        examine_optimizer,
+    )
     from handgrad.compare.report import GradientMismatch, Report
 
 __all__ = [
@@ -23,6 +28,7 @@ __all__ = [
     "DerivationMismatch",
     "DerivationReport",
     "GradientMismatch",
+    "OptimizerMismatch",
     "Report",
     "backward_of",
     "check",
@@ -33,6 +39,7 @@ __all__ = [
     "errata_table",
     "examine",
     "examine_all",
+    "examine_optimizer",
     "gradient_of",
     "same_as",
     "traceability",
@@ -43,6 +50,7 @@ _HOME = {
     "DerivationMismatch": "derivation",
     "DerivationReport": "derivation",
     "GradientMismatch": "report",
+    "OptimizerMismatch": "optimizer",
     "Report": "report",
     "backward_of": "declare",
     "check": "check",
@@ -53,6 +61,7 @@ _HOME = {
     "errata_table": "errata",
     "examine": "check",
     "examine_all": "claims",
+    "examine_optimizer": "optimizer",
     "gradient_of": "declare",
     "same_as": "declare",
     "traceability": "claims",

@@ -4,12 +4,14 @@ import argparse
 import os
 import pathlib
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from handgrad.compare.mistake import Mistake, nearest
+from handgrad.compare.patience import interrupt, look_up
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     parser, names = _parser()
     words = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:  # the command itself, which no other program runs
+        signal.signal(signal.SIGINT, interrupt)
     try:
         name = next((word for word in words if not word.startswith("-")), None)
         if name is not None and name not in names:
@@ -40,7 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command is None:
             parser.print_help()
             return RIGHT
-        return options.command(options)
+        code = options.command(options)
+        look_up()
+        return code
     except (Mistake, OSError) as mistake:  # OSError: a file that cannot be read or written
         print(f"handgrad: {mistake}", file=sys.stderr)
         return USAGE

@@ -14,9 +14,10 @@ from rich.measure import Measurement
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.syntax import Syntax
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
+from handgrad.compare.patience import look_up
 from handgrad.compare.report import Accuracy
 from handgrad.compare.suite import CASES, SOURCES, Item, Verdict
 
@@ -99,10 +100,15 @@ class Bar:
         self._failed: list[str] = []
         self._over = threading.Event()
         self._progress = Progress(
-            BarColumn(30),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.description}", markup=False),
+            BarColumn(None, table_column=Column(min_width=8, ratio=1)),
+            MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=7)),
+            TimeElapsedColumn(Column(no_wrap=True, min_width=7)),
+            TextColumn(
+                "{task.description}",
+                markup=False,
+                table_column=Column(no_wrap=True, overflow="ellipsis", ratio=2),
+            ),
+            expand=True,
             console=console,
             transient=True,
             disable=not console.is_terminal,
@@ -133,6 +139,7 @@ class Bar:
             print("handgrad:", " · ".join([done, *failed, *running]), file=sys.stderr, flush=True)
 
     def begin(self, name: str) -> None:
+        look_up()
         self._running[name] = None
         self._show(0)
 
@@ -143,11 +150,13 @@ class Bar:
 
     def step(self, name: str, done: int, total: int) -> None:
         """One thing after the other: this one begins, and those before it are done."""
+        look_up()
         self._running = {name: None}
         self._progress.update(self._task, description=name, completed=done, total=total)
 
     def advance(self, name: str, steps: int) -> None:
         """So much more of this is done."""
+        look_up()
         self._running = {name: None}
         self._show(steps)
 
@@ -239,9 +248,10 @@ def counts(found: Results) -> str:
 
 
 def _worst(found: Results) -> Text:
-    measured = [(a, item) for item, verdict in found.items() for a in verdict.accuracy]
-    if not measured:
+    every = [(a, item) for item, verdict in found.items() for a in verdict.accuracy]
+    if not every:
         return Text("not measured", style="dim")
+    measured = [pair for pair in every if not pair[0].of_nothing] or every
     a, item = max(measured, key=lambda pair: _badness(pair[0]))
     losing = sum(not verdict.accurate for verdict in found.values())
     where = f"{_error(a)}, in {item.id}"
@@ -308,7 +318,7 @@ def summary(found: Results, total: int, ending: str) -> Text:
 def coverage_table(measured: Sequence["Coverage"]) -> Table:
     """One row a function: how many of the changes of its equations its inputs notice."""
     table = _table()
-    table.add_column("function")
+    table.add_column("function", overflow="fold")
     table.add_column("coverage", justify="right")
     table.add_column("noticed", justify="right")
     table.add_column("make no difference", justify="right")
@@ -400,8 +410,8 @@ def markdown_table(items: Sequence[Item]) -> str:
 def lowering_table(found: Sequence["Lowered"]) -> Table:
     """One row a sample of an operation: whether it lowers, or why not, and into what."""
     table = _table()
-    table.add_column("operation")
-    table.add_column("lowers")
+    table.add_column("operation", overflow="fold")
+    table.add_column("lowers", overflow="fold")
     table.add_column("forward, bytes", justify="right")
     table.add_column("backward, bytes", justify="right")
     table.add_column("custom calls")
@@ -457,7 +467,7 @@ def code(console: Console, sides: Mapping[str, str]) -> None:
 
 
 def _syntax(text: str) -> Syntax:
-    return Syntax(text, "python", theme="ansi_dark", background_color="default")
+    return Syntax(text, "python", theme="ansi_dark", background_color="default", word_wrap=True)
 
 
 def _table() -> Table:

@@ -53,8 +53,11 @@ class DerivationMismatch(AssertionError):
 
 
 class Derivation(record.Derivation):
-    """A derivation to be examined: `manual.derivation.Derivation` with `examine` and `check`."""
+    __doc__ = f"""{record.Derivation.__doc__}
+    Here with `examine` and `check`, which say what holds.
+    """
 
+    @functools.wraps(record.Derivation.__init__)
     def __init__(self, name: str, quantity: Callable[..., Any], **options: Any):
         super().__init__(name, quantity, **options)
         self.file = sys._getframe(1).f_code.co_filename  # in which it was declared

@@ -126,7 +126,11 @@ class OptimizerMismatch(AssertionError):
 def check_optimizer(
     manual: Any, reference: Any, params: Any, gradients: Any, **options: Any
 ) -> OptimizerReport:
-    """As `examine_optimizer`, but raises `OptimizerMismatch` unless the report is ok."""
+    """As `examine_optimizer`, but raises unless the report is ok. The options are the same:
+
+    `steps`, `free`, `tolerance`, `fields` and `name`. What is raised is an `OptimizerMismatch`,
+    with the report in it.
+    """
     report = examine_optimizer(manual, reference, params, gradients, **options)
     if not report.ok:
         raise OptimizerMismatch(report)

@@ -25,6 +25,21 @@ def patience(seconds: float) -> Iterator[None]:
         _PATIENCE.until = before
 
 
+_INTERRUPTED = threading.Event()
+
+
+def interrupt(*_: object) -> None:
+    """What the signal of Ctrl-C does: it is heard even where JAX, asked then, swallows it."""
+    _INTERRUPTED.set()
+    raise KeyboardInterrupt
+
+
+def look_up() -> None:
+    """What work that is done in steps begins each with."""
+    if _INTERRUPTED.is_set():
+        raise KeyboardInterrupt
+
+
 def limited() -> bool:
     return _PATIENCE.until < math.inf
 

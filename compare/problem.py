@@ -55,6 +55,9 @@ class Variable:
         return jnp.result_type(self.given) if hasattr(self.given, "dtype") else self.value.dtype
 
 
+_CALLS = {"function": "check", "backward": "check_backward", "gradient": "check_gradient"}
+
+
 class Problem:
     """A candidate derivation, the reference function and one set of arguments."""
 
@@ -74,7 +77,7 @@ class Problem:
             if not callable(function):
                 raise TypeError(
                     f"the {role} must be a function; it is {describe(function)}. "
-                    f"Call check(candidate, reference, *args)"
+                    f"Call {_CALLS[kind]}(candidate, reference, *args)"
                 )
         self.names = argument_names(reference, len(args))
         one = isinstance(argnums, int)

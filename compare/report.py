@@ -58,6 +58,9 @@ class Diagnosis:
     text: str
 
 
+_ONE = {"float64": 2.0**52, "float32": 2.0**23, "float16": 2.0**10, "bfloat16": 2.0**7}  # in ulps
+
+
 @dataclasses.dataclass(frozen=True)
 class Accuracy:
     """The error in the dtype and on the device of the run, against the float64 truth, in ulps.
@@ -71,6 +74,11 @@ class Accuracy:
     hand: float
     autodiff: float
     inherent: float = 0.0  # what half an ulp in the inputs makes of the exact gradient
+
+    @property
+    def of_nothing(self) -> bool:
+        """Whether autodiff's own error is larger than the gradient: that is zero, but rounded."""
+        return self.autodiff > _ONE.get(self.dtype, math.inf)
 
     @property
     def ok(self) -> bool:

@@ -32,10 +32,13 @@ def select(options: argparse.Namespace, pool: Pool) -> tuple[list[Item], bool]:
         items = _of_sources(pool)
     else:
         items = suite.built_in()
-    return matching(options.pattern, items), unusable
+    of = " ".join([*options.files, *["--sources"] * bool(options.sources)])
+    return matching(options.pattern, items, f"handgrad list {of}".rstrip()), unusable
 
 
-def matching(pattern: str | None, items: Sequence[Named]) -> list[Named]:
+def matching(
+    pattern: str | None, items: Sequence[Named], listing: str = "handgrad list"
+) -> list[Named]:
     """The items, or cases, whose id contains the pattern of -k; a Mistake where none does."""
     if pattern is None or not items:
         return list(items)
@@ -45,7 +48,7 @@ def matching(pattern: str | None, items: Sequence[Named]) -> list[Named]:
         names = [item.function for item in items] + [item.id for item in items]
         raise Mistake(
             f"no case has {pattern!r} in its name{nearest(pattern, names)}; "
-            "handgrad list shows them all"
+            f"{listing} shows them all"
         )
     return found
 
@@ -53,6 +56,8 @@ def matching(pattern: str | None, items: Sequence[Named]) -> list[Named]:
 def named(name: str) -> list[Item]:
     """The cases of the built-in function of this name (`affine`, `dense.affine`)."""
     items = suite.built_in()
+    if ".py" in name:
+        raise Mistake(f"{name} is no function of handgrad; show takes these alone")
     name = name.partition("[")[0].removeprefix("manual.")
     found = [item for item in items if name in (item.function, f"{item.topic}.{item.function}")]
     if not found:

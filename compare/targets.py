@@ -37,6 +37,8 @@ def _built_in(name: str, seed: int) -> list[Target]:
     every = cases.load()
     names = [n for case in every for n in (case.function, f"{case.topic}.{case.function}", case.id)]
     wanted = name.removeprefix("manual.")
+    if os.path.isdir(name):
+        raise Mistake(f"{name} is a folder; name a file of it and a function, file.py::name")
     if wanted not in names:
         selection.refuse_optimizer(wanted)
         raise Mistake(

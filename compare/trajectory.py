@@ -35,6 +35,8 @@ def check_recorded(params: Any, recorded: Any) -> int:
             f"the tree of the parameters, {jax.tree.structure(params)}"
         )
     lengths = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(recorded)}
+    if not lengths:
+        raise ValueError("the recorded gradients and the parameters are empty trees")
     if len(lengths) != 1 or 0 in lengths:
         raise ValueError(
             f"the recorded gradients have {sorted(lengths)} steps; every leaf must have the same "
@@ -46,7 +48,7 @@ def check_recorded(params: Any, recorded: Any) -> int:
         if g.shape[1:] != p.shape:
             raise ValueError(
                 f"the recorded gradient {jax.tree_util.keystr(path)} has shape {g.shape}; it must "
-                f"be (steps, *{p.shape})"
+                f"be ({', '.join(['steps', *map(str, p.shape)])})"
             )
     return lengths.pop()
 

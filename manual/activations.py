@@ -333,6 +333,7 @@ def softmax(x, *, axis=-1):
     above ½, else d = ȳ. The shift changes nothing in exact arithmetic, since Σ y = 1; without
     it, where yₘ is almost 1, ȳₘ − Σⱼ ȳⱼyⱼ is the difference of two almost equal numbers. Where
     there is no such entry at all, no time is spent on it.
+    Raises ValueError for an axis that x does not have, TypeError for integers.
     Source: "The Math Behind Deep Learning" (ch. 14), eq. 14.160–14.164; Bridle (1990).
     """
     axis = _axis_of("softmax", x, axis)
@@ -382,6 +383,7 @@ def log_softmax(x, *, axis=-1):
     the gradient of an almost certain class keeps its digits. Where there is none, the first form
     has them too.
     x is kept with two numbers a row instead of y, which a narrow dtype rounds too much for eʸ.
+    Raises ValueError for an axis that x does not have or that is empty, TypeError for integers.
     Source: "Fundamentals of deep learning" (ch. 3), eq. 3.15–3.18.
     """
     axis = _axis_of("log_softmax", x, axis)

@@ -19,6 +19,7 @@ def dropout(x, *, key, rate=0.5, scaled=True):
     leaves out the division, as some texts print it; the expectation of y is then (1 − rate) x
     instead of x.
     Backward: x̄ = m ∘ ȳ / (1 − rate), the same mask, drawn again from the key: nothing is kept.
+    Raises ValueError for a rate outside [0, 1) and for several keys, TypeError for what is no key.
     Source: Srivastava et al., "Dropout" (2014); "Backpropagation and optimisers" (blog, AI & the
     art of programming), section 6, prints scaled=False.
     """

@@ -25,6 +25,7 @@ def rnn(x, h0, wx, wh, b, *, activation="tanh"):
     Backward, from the last step to the first, with δₜ the cotangent of the argument of g:
         δₜ = (h̄ₜ + δₜ₊₁ Whᵀ) ∘ g′,   then   W̄x = Σₜ xₜᵀ δₜ,   W̄h = Σₜ hₜ₋₁ᵀ δₜ,   b̄ = Σₜ δₜ,
         x̄ₜ = δₜ Wxᵀ,   h̄₀ = δ₁ Whᵀ.   g′ is that of `tanh` (1 − hₜ²) or of `relu` ([hₜ > 0])
+    Raises ValueError for shapes that do not fit, where there is no step at all, and for another g.
     Source: "The Math Behind Deep Learning" (ch. 14), eq. 14.175–14.185; Elman (1990).
     """
     one_of("rnn", ("tanh", "relu"), activation=activation)
@@ -84,6 +85,7 @@ def gru(x, h0, wx, wh, b):
         q = δₙ Uₙᵀ, the cotangent of r ∘ hₜ₋₁,   δᵣ = q ∘ hₜ₋₁ ∘ σ′(aᵣ)
         h̄ₜ₋₁ += h̄ₜ ∘ z + q ∘ r + δᵣ Uᵣᵀ + δ_z U_zᵀ,   then the weights as in `rnn`, save that
         Ūₙ = Σₜ (r ∘ hₜ₋₁)ᵀ δₙ
+    Raises ValueError for shapes that do not fit, and where there is no step at all.
     Source: Cho et al., "Learning phrase representations using RNN encoder-decoder" (2014).
     """
     through_time.check("gru", "gru", CELLS["gru"], x, (h0,), (wx, wh, b), ["h0"])

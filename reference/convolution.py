@@ -4,7 +4,6 @@ import operator
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 __all__ = ["conv", "conv_transpose"]
@@ -67,7 +66,7 @@ def conv_transpose(
 
 
 def _spread(value, space) -> Any:
-    return (operator.index(value),) * space if np.ndim(value) == 0 else value
+    return value if isinstance(value, list | tuple) else (operator.index(value),) * space
 
 
 def _pairs(padding, space) -> Any:

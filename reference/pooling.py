@@ -47,4 +47,4 @@ def _reduce(x, start, combine, window, stride, padding):
 
 
 def _each(value, space) -> Any:
-    return (operator.index(value),) * space if np.ndim(value) == 0 else tuple(value)
+    return tuple(value) if isinstance(value, list | tuple) else (operator.index(value),) * space
