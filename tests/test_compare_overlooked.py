@@ -1,6 +1,7 @@
 """What was not told, or told wrongly, of derivations that nobody here had seen before."""
 
 import ast
+import importlib
 import inspect
 
 import jax
@@ -661,7 +662,7 @@ def test_a_helper_of_another_module_is_mended_there(tmp_path, monkeypatch):
         "import numpy as np\n\n\ndef slope(x):\n    return 1 - np.tanh(x)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    import slopes_of_another_file as others  # pyright: ignore[reportMissingImports]
+    others = importlib.import_module("slopes_of_another_file")
 
     def by_name(x, dy):
         return dy * others.slope(x)
