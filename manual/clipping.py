@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from handgrad.manual.numerics import length, length_in_units, over
+from handgrad.manual.numerics import alone, length_in_units
 from handgrad.manual.op import op
 from handgrad.manual.shapes import floating, known, number, positive
 from handgrad.manual.trees import arrays
@@ -76,7 +76,7 @@ def clip_by_global_norm(tree, *, max_norm):
         raise ValueError("clip_by_global_norm: the tree holds no array; there must be at least one")
     for x in leaves:
         floating("clip_by_global_norm", tree=x)
-    size, unit = _global_norm(leaves)
+    size, unit = length_in_units(leaves, None)
     long = ~(size * unit <= max_norm)  # so NaN is not taken for short
     size, unit = jnp.where(long, size, 1), jnp.where(long, unit, 1)
     factor = jnp.where(long, max_norm / size, 1)
@@ -90,25 +90,18 @@ def clip_by_global_norm(tree, *, max_norm):
 @clip_by_global_norm.backward
 def _(residuals, dy):
     tree, long, size, unit, factor = residuals
+    # two factors, since 1 / N may be subnormal, which is zero; x / unit itself is needed for the
+    # rest too, and XLA would write it down for the sum
+    shrink, across = 1 / unit, 1 / size
 
     def along(dy, x):
-        return (dy.astype(size.dtype) * over(x.astype(size.dtype), size, unit)).sum()
+        return (dy.astype(size.dtype) * (x.astype(size.dtype) * across * alone(shrink))).sum()
 
     s = sum(jax.tree.leaves(jax.tree.map(along, dy, tree)))
-    shrink, share = 1 / unit, jnp.where(long, s / size, 0)
+    share = jnp.where(long, s / size, 0)
 
     def back(dy, x):
         radial = x.astype(size.dtype) * shrink * share
         return (dy.astype(size.dtype) - radial) * shrink * factor
 
     return (jax.tree.map(back, dy, tree),)
-
-
-def _global_norm(leaves):
-    """√Σ x² over all entries of all leaves, as `length_in_units` has it."""
-    parts = zip(*(length_in_units(x, tuple(range(x.ndim))) for x in leaves), strict=True)
-    sizes, units = ([a.reshape(()) for a in part] for part in parts)
-    dtype = max((n.dtype for n in sizes), key=lambda d: d.itemsize)
-    sizes, units = (jnp.stack([a.astype(dtype) for a in part]) for part in (sizes, units))
-    unit = units.max()
-    return length(sizes * (units / unit))[0], unit

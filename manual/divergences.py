@@ -8,6 +8,7 @@ from handgrad.manual.losses import (
     check_labels,
     loud,
     quiet,
+    quiet_quotient,
     softmax_cross_entropy_with_integer_labels,
 )
 from handgrad.manual.numerics import exp, expm1, log_probabilities, logistic, normalise, widen
@@ -45,7 +46,7 @@ def kl_divergence(p, q):
 def _(residuals, dy):
     p, q = map(widen, residuals)
     dy = widen(dy)[..., None]
-    dq = -dy * quiet(dy, p / jnp.where(p == 0, 1, q))
+    dq = -dy * quiet_quotient(dy, p, q)
     return dy * quiet(dy, _log_ratio(p, q) + 1), dq
 
 

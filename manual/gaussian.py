@@ -8,7 +8,7 @@ import math
 import jax.numpy as jnp
 
 from handgrad.manual.losses import binary_cross_entropy_with_logits
-from handgrad.manual.numerics import exp, expm1, widen
+from handgrad.manual.numerics import at_least, at_most, exp, expm1, magnitude, widen
 from handgrad.manual.op import op
 from handgrad.manual.shapes import same_shapes
 
@@ -118,10 +118,16 @@ def elbo(logits, targets, mean, log_var, *, beta=1.0):
             f"elbo: logits have shape {logits.shape} and mean {mean.shape}; they must be "
             "(*batch, outputs) and (*batch, latents) with the same batch"
         )
-    surprise, _ = binary_cross_entropy_with_logits.forward(widen(logits), widen(targets))
+    surprise = _cross_entropy(widen(logits), widen(targets))
     divergence, kept = gaussian_kl.forward(widen(mean), widen(log_var))
     bound = -surprise.sum(-1) - beta * divergence
     return bound.astype(logits.dtype), (logits, targets, kept)
+
+
+def _cross_entropy(x, c):
+    """binary_cross_entropy_with_logits for a sum: ln(1 + eˣ) = max(x, 0) + ln(1 + e^{−|x|})."""
+    share = (1 - c) * at_least(x, 0) - c * at_most(x, 0)
+    return share + jnp.log1p(jnp.exp(-magnitude(x)))
 
 
 @elbo.backward

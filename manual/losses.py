@@ -154,7 +154,7 @@ def binary_cross_entropy(probabilities, labels):
 def _(residuals, dy):
     probabilities, labels = residuals
     p, c, dy = widen(probabilities), widen(labels), widen(dy)
-    dp = dy * quiet(dy, _weighted_inverse(1 - c, 1 - p) - _weighted_inverse(c, p))
+    dp = dy * (quiet_quotient(dy, 1 - c, 1 - p) - quiet_quotient(dy, c, p))
     dc = dy * quiet(dy, _log_of_the_rest(p) - jnp.log(p))
     return dp.astype(probabilities.dtype), dc.astype(labels.dtype)
 
@@ -226,7 +226,7 @@ def categorical_cross_entropy(probabilities, labels):
 def _(residuals, dy):
     probabilities, labels = residuals
     p, c, dy = widen(probabilities), widen(labels), widen(dy)[..., None]
-    dp = -dy * quiet(dy, _weighted_inverse(c, p))
+    dp = -dy * quiet_quotient(dy, c, p)
     dc = -dy * quiet(dy, jnp.log(p))
     return dp.astype(probabilities.dtype), dc.astype(labels.dtype)
 
@@ -326,6 +326,13 @@ def quiet(dy, slope):
     return jnp.where((dy == 0) & ~jnp.isfinite(slope), 0, slope)
 
 
+def quiet_quotient(dy, weight, x):
+    """weight / x, the slope of a term of this weight; not infinite if weight or cotangent is 0."""
+    # the quotient itself is not looked at: XLA would write it down for that
+    infinite = jnp.abs(weight) >= jnp.abs(x) * jnp.finfo(x.dtype).max
+    return weight / jnp.where(((weight == 0) | (dy == 0)) & infinite, jnp.inf, x)
+
+
 def check_labels(name, labels, **of_classes):
     """labels has a class for each row of the array given by its name."""
     ((argument, array),) = of_classes.items()
@@ -361,8 +368,3 @@ def _weights(pos_weight, x):
     elif (weights := known(pos_weight)) is not None and not (weights >= 0).all():
         raise ValueError(f"{name}: pos_weight is {pos_weight}; none of it may be below 0")
     return jnp.broadcast_to(jnp.asarray(pos_weight, x.dtype), x.shape)
-
-
-def _weighted_inverse(weight, x):
-    """weight / x, and 0 for 0 / 0: a term of weight 0 is absent."""
-    return weight / jnp.where((weight == 0) & (x == 0), 1, x)

@@ -14,7 +14,10 @@ from jax import lax
 
 __all__ = [
     "Normaliser",
+    "alone",
     "as_index",
+    "at_least",
+    "at_most",
     "exp",
     "exp_quotient",
     "expm1",
@@ -115,6 +118,23 @@ def probabilities(x: jax.Array, normaliser: Normaliser) -> jax.Array:
     """p = softmax x = e^{x−xₘ}/(1 + r). 1 − p with all its digits is −(e^{ln p} − 1), by expm1."""
     peak, rest = normaliser
     return jnp.exp(widen(x) - peak) / (1 + rest)
+
+
+def at_most(x: jax.Array, bound: float | jax.Array) -> jax.Array:
+    """min(x, bound), for a sum: XLA takes it in as it goes; what `where` chose it writes down."""
+    return jnp.minimum(x, alone(jnp.asarray(bound, x.dtype)))
+
+
+def at_least(x: jax.Array, bound: float | jax.Array) -> jax.Array:
+    """max(x, bound), for a sum, as `at_most`."""
+    return jnp.maximum(x, alone(jnp.asarray(bound, x.dtype)))
+
+
+def alone(number: jax.Array) -> jax.Array:
+    """A number for a sum, not seen to be one that others have too: XLA would write down for all of
+    them an array of it.
+    """
+    return lax.optimization_barrier(number)
 
 
 def rounded(x: jax.Array) -> jax.Array:
@@ -222,30 +242,39 @@ def length(x: jax.Array, axis: int | tuple[int, ...] = -1) -> jax.Array:
     return size * unit
 
 
-def length_in_units(x: jax.Array, axis: int | tuple[int, ...] = -1) -> tuple[jax.Array, jax.Array]:
+def length_in_units(x, axis: int | tuple[int, ...] | None = -1) -> tuple[jax.Array, jax.Array]:
     """‖x‖ as `length` has it, over a unit, and the unit: 1, or a large power of two for so long a
     vector that 1 / ‖x‖, if not ‖x‖, is outside of the range of the dtype.
+
+    With `axis` None it is that of all entries of all arrays in x, a tree: two numbers.
     """
-    x = widen(x)
-    squares = jnp.square(x).sum(axis, keepdims=True)
+    leaves = jax.tree.map(widen, jax.tree.leaves(x))
+    dtype = max((leaf.dtype for leaf in leaves), key=lambda d: d.itemsize)
+    leaves = [leaf.astype(dtype) for leaf in leaves]
+    squares = _squares(leaves, axis)
     fit = (squares > 1e-24) & (squares < 1e36)  # 1e-38 on, the least square, is lost beside 1e-24
     plain = jnp.sqrt(jnp.where(fit, squares, 1)), jnp.ones_like(squares)
-    careful = lax.cond(fit.all(), _plain, _scaled(axis), x, plain)
+    careful = lax.cond(fit.all(), _plain, _scaled(axis), leaves, plain)
     return jax.tree.map(lambda a, b: jnp.where(fit, a, b), plain, careful)
 
 
-def _plain(_x, plain):
+def _squares(leaves, axis):
+    return sum(jnp.square(x).sum(axis, keepdims=axis is not None) for x in leaves)
+
+
+def _plain(_leaves, plain):
     return plain
 
 
 @functools.cache
 def _scaled(axis):
-    def scaled(x, _plain):
-        large = _large(x.dtype)
-        power = _power_of_two_below(jnp.abs(x).max(axis, keepdims=True, initial=0))
+    def scaled(leaves, _plain):
+        large = _large(leaves[0].dtype)
+        sizes = (jnp.abs(x).max(axis, keepdims=axis is not None, initial=0) for x in leaves)
+        power = _power_of_two_below(functools.reduce(jnp.maximum, sizes))
         unit = jnp.where(power < large, jnp.ones_like(power), large)
         scale = jnp.minimum(power, large)  # its reciprocal is not subnormal
-        squares = jnp.square(x / scale).sum(axis, keepdims=True)
+        squares = _squares([x / scale for x in leaves], axis)
         root = jnp.where(squares == 0, 0, jnp.sqrt(jnp.where(squares == 0, 1, squares)))
         return scale / unit * root, unit
 

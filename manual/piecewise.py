@@ -6,8 +6,9 @@ jnp.clip and jnp.maximum have ½. NaN lies beyond no kink and stays what it is.
 """
 
 import jax.numpy as jnp
+from jax import lax
 
-from handgrad.manual.numerics import widen
+from handgrad.manual.numerics import at_most, widen
 from handgrad.manual.op import op
 
 __all__ = ["hard_sigmoid", "hard_swish", "hard_tanh", "prelu", "relu6"]
@@ -36,8 +37,9 @@ def prelu(x, alpha):
 def _(residuals, dy):
     x, alpha = residuals
     dx = jnp.where(x >= 0, dy, _sloped(dy, alpha, x))
-    products = jnp.where(x >= 0, 0, widen(x) * widen(dy))
-    return dx, products.sum(tuple(range(x.ndim - alpha.ndim)))
+    below = at_most(widen(x), 0)
+    below = jnp.where(x == 0, lax.stop_gradient(below), below)  # or its slope at 0 would be ½
+    return dx, (below * widen(dy)).sum(tuple(range(x.ndim - alpha.ndim)))
 
 
 def _sloped(z, alpha, x):

@@ -3,9 +3,10 @@
 import math
 
 import jax.numpy as jnp
+from jax import lax
 
 from handgrad.manual.losses import error_of
-from handgrad.manual.numerics import expm1, magnitude, widen
+from handgrad.manual.numerics import at_most, magnitude, widen
 from handgrad.manual.op import op
 from handgrad.manual.shapes import positive, same_shapes
 
@@ -38,21 +39,22 @@ def huber(predictions, targets, *, delta=1.0):
     r"""H = Σₒ h(ŷₒ − tₒ) for each sample, h(e) = ½ e² where |e| ≤ δ, else δ(|e| − ½ δ).
 
     predictions, targets: (*batch, outputs). delta: δ, a positive number. Returns (*batch,).
-    Backward: ŷ̄ = H̄ min(max(ŷ − t, −δ), δ),  t̄ = −ŷ̄. That is all that is kept; h = c (e − ½ c)
-    with the same c = min(max(e, −δ), δ), in one formula which cannot overflow.
+    Backward: ŷ̄ = H̄ min(max(ŷ − t, −δ), δ),  t̄ = −ŷ̄.
+    h = m (|e| − ½ m) with m = min(|e|, δ): one formula, which cannot overflow.
     Raises ValueError where the shapes differ or delta is not positive.
     Source: Huber (1964), "Robust estimation of a location parameter".
     """
     same_shapes("huber", least=1, predictions=predictions, targets=targets)
     positive("huber", delta=delta)
     error, dtype = error_of(predictions, targets)  # (*batch, outputs)
-    clipped = _clipped(error, delta)
-    return (clipped * (error - 0.5 * clipped)).sum(-1).astype(dtype), clipped
+    size = jnp.abs(error)
+    near = at_most(size, delta)
+    return (near * (size - 0.5 * near)).sum(-1).astype(dtype), error
 
 
 @huber.backward
-def _(clipped, dy):
-    dpredictions = (widen(dy)[..., None] * clipped).astype(dy.dtype)
+def _(error, dy, *, delta):
+    dpredictions = (widen(dy)[..., None] * _clipped(error, delta)).astype(dy.dtype)
     return dpredictions, -dpredictions
 
 
@@ -75,8 +77,8 @@ def smooth_l1(predictions, targets, *, beta=1.0):
     positive("smooth_l1", beta=beta)
     error, dtype = error_of(predictions, targets)  # (*batch, outputs)
     size = jnp.abs(error)
-    loss = jnp.where(size < beta, 0.5 * (error / beta) * error, size - 0.5 * beta).sum(-1)
-    return loss.astype(dtype), error
+    near = at_most(size, beta)
+    return (near / beta * (size - 0.5 * near)).sum(-1).astype(dtype), error
 
 
 @smooth_l1.backward
@@ -91,17 +93,23 @@ def log_cosh(predictions, targets):
 
     predictions, targets: (*batch, outputs). Returns (*batch,).
     Backward: ŷ̄ = L̄ tanh(ŷ − t),  t̄ = −ŷ̄.
-    ln cosh e = |e| + ln(1 + e^{−2|e|}) − ln 2, which at |e| = 1e-4 has no digits left in float32;
-    below 1 it is ln(1 + m²/2(1 + m)) with m = e^{−|e|} − 1, since cosh e − 1 = m²/2(1 + m).
+    ln cosh e = |e| + ln(1 + e^{−2|e|}) − ln 2, which at |e| = 1e-4 has no digits left in float32.
+    With r = min(|e|, 1), u = e^{−|e|} and v = max(u, e⁻¹) it is |e| − r + ln(1 + c − (v² − u²)/2v),
+    of which c = cosh r − 1 = r²/2! + r⁴/4! + … is all up to |e| = 1.
     Raises ValueError where the shapes differ.
     Source: Chen, Chen, Ni (2019), "Log hyperbolic cosine loss improves variational auto-encoder".
     """
     same_shapes("log_cosh", least=1, predictions=predictions, targets=targets)
     error, dtype = error_of(predictions, targets)  # (*batch, outputs)
     size = jnp.abs(error)
-    m = expm1(-size)  # in (−1, 0]
-    within = jnp.where(size < 1, m * m / jnp.where(size < 1, 2 * (1 + m), 1), (1 + m) * (1 + m))
-    loss = jnp.log1p(within) + jnp.where(size < 1, 0, size - math.log(2))
+    near = at_most(size, 1)
+    near = jnp.where(size == 1, lax.stop_gradient(near), near)  # of a tie the slope is not halved
+    square, series = near * near, 1.0
+    for k in range(7 if error.dtype.itemsize == 4 else 11, 1, -1):  # the next is below ulp / 100
+        series = 1 + square * (1 / (2 * k * (2 * k - 1))) * series
+    u = jnp.exp(-size)
+    v = jnp.maximum(u, math.exp(-1) * (1 + 4 * float(jnp.finfo(u.dtype).eps)))  # > u at the tie
+    loss = (size - near) + jnp.log1p(0.5 * square * series - (v - u) * (v + u) / (2 * v))
     return loss.sum(-1).astype(dtype), error
 
 

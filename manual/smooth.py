@@ -67,31 +67,26 @@ def squareplus(x, *, b=4.0):
     x: any shape. b: a positive number. Returns the same shape; bfloat16 and float16 are computed
     in float32.
     Backward: x̄ = ȳ y / r, since 1 + x/r = 2y/r.
-    For x ≤ 0, where x + r would lose its digits, y = b / 2(r − x). Raises ValueError for b ≤ 0.
+    For x ≤ 0, where x + r would lose its digits, y = c = b / 2(r + |x|), and for x > 0 it is x + c;
+    y / r is q = c / r there, and 1 − q here. Raises ValueError for b ≤ 0.
     Source: Barron (2021), "Squareplus: a softplus-like algebraic rectifier".
     """
     positive("squareplus", b=b)
-    numerator, denominator, _ = _squareplus(widen(x), b)
-    return (numerator / denominator).astype(x.dtype), x
+    z = widen(x)
+    size = jnp.abs(z)
+    # x² might overflow beyond 2⁶⁰, where r is |x| to rounding; JAX's |x| has the slope 1 at 0
+    r = jnp.where(size < 2.0**60, jnp.sqrt(size * size + b), size)
+    return (jnp.where(z >= 0, z, 0) + 0.25 * b / (0.5 * size + 0.5 * r)).astype(x.dtype), x
 
 
 @squareplus.backward
 def _(x, dy, *, b):
     z = widen(x)
-    numerator, denominator, r = _squareplus(jnp.minimum(z, jnp.finfo(z.dtype).max), b)  # not ∞ / ∞
-    return ((widen(dy) * (numerator / (denominator * r))).astype(x.dtype),)
-
-
-def _squareplus(x, b):
-    """Numerator and denominator of y, and r."""
-    # x² might overflow beyond 2⁶⁰, where r is |x| to rounding
-    r = jnp.maximum(jnp.sqrt(jnp.square(jnp.minimum(jnp.abs(x), 2.0**60)) + b), jnp.abs(x))
-    above = x > 0
-    return (
-        jnp.where(above, 0.5 * x + 0.5 * r, 0.25 * b),
-        jnp.where(above, 1, 0.5 * r - 0.5 * x),
-        r,
-    )
+    # r² must not overflow; r (r + |x|) does, at the limit, where q is 0
+    size = jnp.minimum(jnp.abs(z), 0.8 * float(jnp.finfo(z.dtype).max) ** 0.5)
+    r = jnp.sqrt(size * size + b)
+    q = 0.5 * b / (r * (size + r))
+    return ((widen(dy) * jnp.where(z >= 0, 1 - q, q)).astype(x.dtype),)
 
 
 @op
