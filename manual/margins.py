@@ -220,11 +220,11 @@ def info_nce(queries, keys, *, temperature=0.1, symmetric=False):
 def _(residuals, dy, *, temperature, symmetric):
     queries, keys, s, normalisers, log_p = residuals
     dy = widen(dy) / len(normalisers)
-    own = lax.broadcasted_iota(jnp.int32, s.shape, 0) == lax.broadcasted_iota(jnp.int32, s.shape, 1)
-    ds = jnp.zeros_like(s)
-    for axis, normaliser, of_own in zip((1, 0), normalisers, log_p, strict=False):
-        less_one = jnp.expand_dims(expm1(of_own), axis)
-        errors = jnp.where(own, less_one, probabilities(s, normaliser))
-        ds = ds + jnp.expand_dims(dy, axis) * errors
+    own = jnp.arange(len(s))
+    shares = [
+        jnp.expand_dims(dy, axis) * probabilities(s, normaliser)
+        for axis, normaliser in zip((1, 0), normalisers, strict=False)
+    ]
+    ds = sum(shares).at[own, own].set(dy * sum(map(expm1, log_p)))
     ds = ds / temperature
     return jnp.matmul(ds, widen(keys)), jnp.matmul(ds.T, widen(queries))
