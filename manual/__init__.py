@@ -1,4 +1,8 @@
-"""Operations with their derivatives written by hand. Nothing here calls autodiff."""
+"""Operations with their derivatives written by hand. Nothing here calls autodiff.
+
+`handgrad list` on the command line names them all, and `help(handgrad.manual.lstm)` is the page of
+one: its formulas, forward and backward, the shapes of its arguments, what it raises, its source.
+"""
 
 from handgrad.manual.activations import *
 from handgrad.manual.attention import *

@@ -54,6 +54,7 @@ def identity(x):
 
     x: any shape. Returns the same shape.
     Backward: x̄ = ȳ.
+    Raises TypeError for integers.
     Source: "Fundamentals of deep learning" (ch. 3), table 3-1.
     """
     arrays("identity", x=x)
@@ -71,6 +72,7 @@ def step(x):
 
     x: any shape. Returns the same shape and dtype.
     Backward: x̄ = 0, the derivative almost everywhere; at the jump it is a convention.
+    Raises TypeError for integers.
     Source: "Fundamentals of deep learning" (ch. 3), table 3-1.
     """
     return jnp.where(x >= 0, jnp.ones_like(x), jnp.zeros_like(x)), ()
@@ -87,6 +89,7 @@ def sign(x):
 
     x: any shape. Returns the same shape and dtype.
     Backward: x̄ = 0, the derivative almost everywhere; at the jump it is a convention.
+    Raises TypeError for integers.
     Source: "Fundamentals of deep learning" (ch. 3), table 3-1.
     """
     return jnp.where(x >= 0, jnp.ones_like(x), -jnp.ones_like(x)), ()
@@ -104,6 +107,7 @@ def sigmoid(x):
     x: any shape. Returns the same shape; bfloat16 and float16 are computed in float32.
     Backward: x̄ = ȳ ∘ σ′(x), σ′(x) = σ(x)σ(−x) = y(1 − y), which has no correct digit left at
     x = 20 in float32. σ′ is even: it is computed at −|x|, where y is small.
+    Raises TypeError for integers.
     Source: "The Math Behind Deep Learning" (ch. 14), eq. 14.44–14.47.
     """
     return logistic(widen(x)).astype(x.dtype), x
@@ -126,6 +130,7 @@ def tanh(x):
     x: any shape. Returns the same shape.
     Backward: x̄ = ȳ ∘ (1 − y²), which has no correct digit left at |x| = 10 in float32: it is
     computed as (1 − |y|)(1 + |y|) with 1 − |y| = 2σ(−2|x|).
+    Of integers it is that of the same floating-point numbers.
     Source: "The Math Behind Deep Learning" (ch. 14), eq. 14.48–14.53.
     """
     return jnp.tanh(x), x
@@ -143,6 +148,7 @@ def relu(x):
 
     x: any shape. Returns the same shape.
     Backward: x̄ = ȳ where x > 0, else 0; so relu′(0) = 0, the convention of jax.nn.relu.
+    Raises TypeError for integers.
     Source: "The Math Behind Deep Learning" (ch. 14), eq. 14.54–14.55.
     """
     # jnp.maximum would have the slope ½ at 0, once differentiated again; NaN is not ≤ 0 and stays
@@ -161,6 +167,7 @@ def leaky_relu(x, *, negative_slope=0.01):
     x: any shape. Returns the same shape.
     Backward: x̄ = ȳ where x ≥ 0, else negative_slope · ȳ; so the derivative at 0 is 1, the
     convention of jax.nn.leaky_relu.
+    Raises TypeError for integers.
     Source: Maas, Hannun, Ng (2013), "Rectifier nonlinearities improve neural network acoustic
     models".
     """
@@ -183,6 +190,7 @@ def elu(x, *, alpha=1.0):
     x: any shape. Returns the same shape; bfloat16 and float16 are computed in float32.
     Backward: x̄ = ȳ where x > 0, else ȳ ∘ αeˣ; so the derivative at 0 is α, the convention of
     jax.nn.elu. It equals y + α, which has no correct digit left at x = −20 in float32.
+    Raises TypeError for integers.
     Source: Clevert, Unterthiner, Hochreiter (2016), "Fast and accurate deep network learning by
     exponential linear units".
     """
@@ -209,6 +217,7 @@ def selu(x):
 
     x: any shape. Returns the same shape.
     Backward: x̄ = elu's with the cotangent λȳ; so the derivative at 0 is λα, as in jax.nn.selu.
+    Raises TypeError for integers.
     Source: Klambauer et al. (2017), "Self-normalizing neural networks".
     """
     y, residuals = elu.forward(x, alpha=SELU_ALPHA)
@@ -226,6 +235,7 @@ def softplus(x):
 
     x: any shape. Returns the same shape.
     Backward: x̄ = ȳ ∘ σ(x).
+    Of integers it is that of the same floating-point numbers.
     Source: Dugas et al. (2001), "Incorporating second-order functional knowledge for better
     option pricing".
     """
@@ -245,6 +255,7 @@ def log_sigmoid(x):
 
     x: any shape. Returns the same shape.
     Backward: x̄ = ȳ ∘ σ(−x), and not 1 − σ(x), which is 0 from x = 17 on in float32.
+    Of integers it is that of the same floating-point numbers.
     Source: the logistic neuron's log-likelihood, "Fundamentals of deep learning" (ch. 3).
     """
     x = inexact(x)
@@ -262,6 +273,7 @@ def silu(x):
 
     x: any shape. Returns the same shape; bfloat16 and float16 are computed in float32.
     Backward: x̄ = ȳ ∘ (σ(x) + xσ′(x)).
+    Raises TypeError for integers.
     Source: Elfwing, Uchibe, Doya (2018), "Sigmoid-weighted linear units for neural network
     function approximation in reinforcement learning".
     """
@@ -289,6 +301,7 @@ def gelu(x, *, approximate=True):
     Backward: exact          x̄ = ȳ ∘ (Φ(x) + xφ(x)),  φ(x) = e^{−x²/2}/√(2π)
               approximate    x̄ = ȳ ∘ (σ(2u) + x σ′(2u) 2u′)
     The sigmoids keep the digits that 1 + tanh u and 1 − tanh² u lose far from zero.
+    Raises TypeError for integers.
     Source: Hendrycks, Gimpel (2016), "Gaussian error linear units".
     """
     z = widen(x)

@@ -54,6 +54,7 @@ def relu6(x):
 
     x: any shape. Returns the same shape.
     Backward: x̄ = ȳ where 0 < x < 6, else 0; at both kinks 0, as in jax.nn.relu6.
+    Raises TypeError for integers.
     Source: Krizhevsky (2010), "Convolutional deep belief networks on CIFAR-10".
     """
     return jnp.where(x <= 0, 0, jnp.where(x >= 6, 6, x)), (x > 0) & (x < 6)
@@ -70,6 +71,7 @@ def hard_tanh(x):
 
     x: any shape. Returns the same shape.
     Backward: x̄ = ȳ where −1 ≤ x ≤ 1, else 0; at both kinks 1, as in jax.nn.hard_tanh.
+    Raises TypeError for integers.
     Source: Collobert (2004), "Large scale machine learning".
     """
     return jnp.where(x < -1, -1, jnp.where(x > 1, 1, x)), (x >= -1) & (x <= 1)
@@ -86,6 +88,7 @@ def hard_sigmoid(x):
 
     x: any shape. Returns the same shape; bfloat16 and float16 are computed in float32.
     Backward: x̄ = ȳ / 6 where −3 < x < 3, else 0; at both kinks 0, as in jax.nn.hard_sigmoid.
+    Raises TypeError for integers.
     Source: Courbariaux, Bengio, David (2015), "BinaryConnect"; with these slopes Howard et al.
     (2019), "Searching for MobileNetV3".
     """
@@ -104,6 +107,7 @@ def hard_swish(x):
     x: any shape. Returns the same shape; bfloat16 and float16 are computed in float32.
     Backward: x̄ = ȳ (h + x/6) where −3 < x < 3, else ȳ h; so 0 at −3 and 1 at 3, as in
     jax.nn.hard_swish.
+    Raises TypeError for integers.
     Source: Howard et al. (2019), "Searching for MobileNetV3".
     """
     z = widen(x)

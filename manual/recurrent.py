@@ -40,14 +40,14 @@ def _(residuals, dh, *, activation):
 
 
 @op
-def lstm(x, h0, c0, wx, wh, b, peepholes):
+def lstm(x, h0, c0, wx, wh, b, peepholes=None):
     r"""cₜ = f ∘ cₜ₋₁ + i ∘ g,  hₜ = o ∘ tanh cₜ,  i, f, o = σ(a), g = tanh a.
 
     The arguments of the gates are a = xₜ Wx + hₜ₋₁ Wh + b, in blocks i, f, g, o.
     x: (batch, time, in). h0, c0: (batch, hidden). wx: (in, 4 hidden). wh: (hidden, 4 hidden).
     b: (4 hidden,). Returns (all hₜ, all cₜ), each (batch, time, hidden).
-    peepholes: (3, hidden) or None: the rows pᵢ, p_f, pₒ let the gates see the cell, pᵢ ∘ cₜ₋₁,
-    p_f ∘ cₜ₋₁ and pₒ ∘ cₜ (Gers and Schmidhuber 2000).
+    peepholes: (3, hidden), or None for none: the rows pᵢ, p_f, pₒ let the gates see the cell,
+    pᵢ ∘ cₜ₋₁, p_f ∘ cₜ₋₁ and pₒ ∘ cₜ (Gers and Schmidhuber 2000).
     Backward, from the last step to the first, with δ the cotangents of the gates' arguments:
         δₒ = h̄ₜ ∘ tanh cₜ ∘ σ′(aₒ),   c̄ₜ += h̄ₜ ∘ o ∘ tanh′(cₜ) + δₒ ∘ pₒ
         δᵢ = c̄ₜ ∘ g ∘ σ′(aᵢ),   δ_f = c̄ₜ ∘ cₜ₋₁ ∘ σ′(a_f),   δ_g = c̄ₜ ∘ i ∘ tanh′(a_g)

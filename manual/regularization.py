@@ -14,6 +14,7 @@ def l2_penalty(w, *, strength=1.0):
     r"""½ λ Σ w², with λ the strength.
 
     w: any shape. Returns a scalar. Backward: w̄ = ȳ λ w, which is why it is called weight decay.
+    Raises TypeError for integers.
     Source: "Backpropagation and optimisers" (blog, AI & the art of programming), section 5.1.
     """
     return (0.5 * strength * jnp.square(widen(w)).sum()).astype(w.dtype), w
@@ -29,6 +30,7 @@ def l1_penalty(w, *, strength=1.0):
     r"""λ Σ |w|, with λ the strength.
 
     w: any shape. Returns a scalar. Backward: w̄ = ȳ λ sign w; at the kink, 0 by convention.
+    Raises TypeError for integers.
     Source: "Backpropagation and optimisers" (blog, AI & the art of programming), section 5.2.
     """
     return (strength * magnitude(widen(w)).sum()).astype(w.dtype), w
@@ -44,6 +46,7 @@ def elastic_net(w, *, l1=1.0, l2=1.0):
     r"""α Σ |w| + β Σ w², with α = l1 and β = l2; mind that there is no ½ here.
 
     w: any shape. Returns a scalar. Backward: w̄ = ȳ (α sign w + 2 β w).
+    Raises TypeError for integers.
     Source: "Backpropagation and optimisers" (blog, AI & the art of programming), section 5.3; Zou
     and Hastie (2005).
     """

@@ -78,6 +78,7 @@ def gru_reset_after(x, h0, wx, wh, b, bn):
         δₙ = h̄ₜ ∘ (1 − z) ∘ (1 − n²),   δ_z = h̄ₜ ∘ (hₜ₋₁ − n) ∘ z(1 − z),   m̄ = δₙ ∘ r,
         δᵣ = δₙ ∘ m ∘ r(1 − r),   h̄ₜ₋₁ += h̄ₜ ∘ z + δᵣ Uᵣᵀ + δ_z U_zᵀ + m̄ Uₙᵀ,
         then the weights as in `rnn`, save that Ūₙ = Σₜ hₜ₋₁ᵀ m̄ and b̄′ₙ = Σₜ m̄
+    Raises ValueError for shapes that do not fit, and where there is no step at all.
     Source: Cho et al. (2014), version 1 of the preprint; Appleyard, Kociský and Blunsom,
     "Optimizing performance of recurrent neural networks on GPUs" (2016).
     """

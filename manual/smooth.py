@@ -18,6 +18,7 @@ def mish(x):
     Backward: x̄ = ȳ ∘ (t + x t′),  t′ = 4 eˣ(1 + eˣ) / (n + 2)².
     Both fractions are taken in e = e^{−|x|}, and for x > 0 divided through by e²ˣ: one
     exponential for tanh, logarithm and exponential, which cannot overflow.
+    Raises TypeError for integers.
     Source: Misra (2020), "Mish: a self regularized non-monotonic activation function".
     """
     z = widen(x)
@@ -47,6 +48,7 @@ def softsign(x):
 
     x: any shape. Returns the same shape; bfloat16 and float16 are computed in float32.
     Backward: x̄ = ȳ s² with s = 1 / (1 + |x|). Autodiff's s − |x| s² loses its digits at large x.
+    Raises TypeError for integers.
     Source: Bergstra, Desjardins, Lamblin, Bengio (2009), "Quadratic polynomials learn better
     image features".
     """

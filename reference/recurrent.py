@@ -16,7 +16,7 @@ def rnn(x, h0, wx, wh, b, *, activation="tanh"):
     return jnp.stack(states, 1)
 
 
-def lstm(x, h0, c0, wx, wh, b, peepholes):
+def lstm(x, h0, c0, wx, wh, b, peepholes=None):
     """LSTM with gates i, f, g, o: all hidden and all cell states."""
     h, c, hs, cs = h0, c0, [], []
     to_i, to_f, to_o = (0.0, 0.0, 0.0) if peepholes is None else peepholes[:, None]

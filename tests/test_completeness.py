@@ -37,6 +37,7 @@ def missing(name, op, counterpart, cases):
         "the shape of the result": r"Returns",
         "shapes": r"shape|\([\w*+ ]+(, ?[\w*+ ]+)*,?\)|scalar",
         "the backward formula": r"Backward[^:]*:",
+        "what it raises": r"Raises|[Ii]ntegers",
         "a source": r"Source: ",
     }.items():
         if not re.search(pattern, doc):
@@ -98,6 +99,7 @@ def square(x, *, factor=1.0):
 
     x: any shape. Returns the same shape.
     Backward: x̄ = 2 factor ȳ ∘ x.
+    Raises TypeError for integers.
     Source: school.
     """
     return factor * x * x, x
@@ -133,6 +135,7 @@ def test_what_is_wanting_is_named(counterpart, cases, expected):
         ("x: any shape. ", "shapes"),
         ("Returns the same shape.", "the shape of the result"),
         ("Backward", "the backward formula"),
+        ("Raises TypeError for integers.", "what it raises"),
         ("Source", "a source"),
         ("factor", "speak of factor"),
     ],

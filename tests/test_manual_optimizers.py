@@ -3,6 +3,7 @@
 import inspect
 import os
 import pathlib
+import re
 import runpy
 import subprocess
 import sys
@@ -1090,3 +1091,11 @@ def test_adafactor_before_its_offset_counts_every_step_as_the_first():
     for g in (3 * params, 2 * params):
         updates, state = late.update(g, state, params)
     np.testing.assert_array_equal(updates, expected)
+
+
+@pytest.mark.parametrize("name", sorted(set(manual.__all__) - {"GradientTransformation"}))
+def test_every_docstring_speaks_of_every_parameter(name):
+    function = getattr(manual, name)
+    doc = inspect.getdoc(function) or ""
+    for parameter in inspect.signature(function).parameters:
+        assert re.search(rf"\b{parameter}\b", doc), f"{name} does not speak of {parameter}"

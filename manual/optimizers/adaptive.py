@@ -118,6 +118,7 @@ def rmsprop(
     eps, eps_in_sqrt: √(v + ε) as Graves and optax, or √v + ε as PyTorch. The lecture has no ε.
     initial_scale: v₀ (0 everywhere but in early TensorFlow, 1).
     momentum: β in [0, 1), None for none.
+    nesterov: the last line, with momentum only. centered: whether m is subtracted.
     bias_correction: m and v over 1 − ρᵗ, off everywhere. Centred, the first variance is then
         g² − g² = 0, and the first step g/√ε.
     rate_inside: True puts η into the velocity as above (Graves, optax); False is PyTorch's

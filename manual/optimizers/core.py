@@ -41,7 +41,7 @@ def apply_updates(params: Any, updates: Any) -> Any:
 
 
 def chain(*transformations: Any) -> GradientTransformation:
-    """The updates of each transformation are the gradients of the next: f₁, then f₂, …
+    """The updates of each of the transformations are the gradients of the next: f₁, then f₂, …
 
     The state is the tuple of their states. Transformations of optax may stand among them; what
     else `update` is given by name goes to those that take it.

@@ -63,6 +63,7 @@ def lamb(
         θₜ = θₜ₋₁ − η φ(‖θₜ₋₁‖) / ‖rₜ‖ · rₜ,   φ(z) = z
 
     The ratio of the norms counts as 1 where either is zero.
+    learning_rate: η, a number or a schedule. b1, b2, eps_root: β₁, β₂, ε₀ as in `adam`.
     eps: 1e-6 as in the paper and in optax. weight_decay: λ; 0 as optax, 0.01 in the paper.
     """
     check_rate(learning_rate=learning_rate, weight_decay=weight_decay)

@@ -112,6 +112,7 @@ def adamw(
     The decay is not divided by √v̂: under Adam the gradient of ½λ‖θ‖² (add λθ to g) is, so that
     parameters with large gradients hardly decay at all.
 
+    learning_rate: η, a number or a schedule. b1, b2, eps, eps_root: β₁, β₂, ε, ε₀ as in `adam`.
     weight_decay: λ ≥ 0, or a schedule; 1e-4 as optax, 1e-2 in PyTorch.
     scale_decay: True multiplies λ by η, as optax and PyTorch do; False is the paper's own
         θₜ = θₜ₋₁ − η m̂ₜ/(√v̂ₜ + ε) − λ θₜ₋₁ (there λ keeps its meaning when η is retuned; a
@@ -173,6 +174,7 @@ def amsgrad(
         v̌ₜ = max(v̌ₜ₋₁, vₜ / (1 − β₂ᵗ))
         θₜ = θₜ₋₁ − η mₜ / (1 − β₁ᵗ) / (√(v̌ₜ + ε₀) + ε)
 
+    learning_rate: η, a number or a schedule. b1, b2, eps_root: β₁, β₂, ε₀ as in `adam`.
     bias_correction_mu: True as optax and PyTorch; the paper does not correct m.
     bias_correction_nu: True corrects v before the maximum, as optax: since 1 − β₂ᵗ grows, an
         early large v/(1 − β₂ᵗ) may stay the maximum for ever. False is the paper, which
@@ -224,6 +226,7 @@ def adamax(
         uₜ = max(β₂ uₜ₋₁, |gₜ| + ε)
         θₜ = θₜ₋₁ − η / (1 − β₁ᵗ) · mₜ / uₜ
 
+    learning_rate: η, a number or a schedule. b1, b2: β₁, β₂ in [0, 1).
     eps: 1e-8 inside the maximum as optax and PyTorch; 0 is the paper's (a parameter that never
     had a gradient then stays where it is).
     """
@@ -267,6 +270,7 @@ def nadam(
         m̄ₜ = μₜ₊₁ mₜ / (1 − ∏ₖ₌₁ᵗ⁺¹ μₖ) + (1 − μₜ) gₜ / (1 − ∏ₖ₌₁ᵗ μₖ)
         θₜ = θₜ₋₁ − η m̄ₜ / (√(vₜ / (1 − β₂ᵗ) + ε₀) + ε)
 
+    learning_rate: η, a number or a schedule. b1, b2, eps, eps_root: β₁, β₂, ε, ε₀ as in `adam`.
     momentum_decay: None keeps μₜ = β₁ (optax). ψ is the warm-up of the paper and of PyTorch,
         μₜ = β₁ (1 − ½ · 0.96^(ψt)), with ψ = 0.004 in both (1 in Keras).
     The paper multiplies v̂ by β₂ once more; neither optax nor PyTorch does, nor this.
@@ -330,6 +334,7 @@ def lion(
         θₜ = θₜ₋₁ − η (sign cₜ + λ θₜ₋₁)
         mₜ = β₂ mₜ₋₁ + (1 − β₂) gₜ
 
+    learning_rate: η, a number or a schedule. b1, b2: β₁, β₂ in [0, 1).
     weight_decay: λ ≥ 0; 1e-3 as optax, 0 in the authors' code (with λ = 0 the parameters may be
     left out of `update`). sign 0 = 0.
     """

@@ -64,11 +64,13 @@ def muon(
         Oₜ = orthogonalize(m̄ₜ)
         θₜ = θₜ₋₁ − η (√max(1, out/in) Oₜ + λ θₜ₋₁)
 
+    learning_rate: η, a number or a schedule. beta: β. weight_decay: λ. ns_coeffs, ns_steps: those
+    of `orthogonalize`.
     bias_correction: True as optax. False is the author's m̄ₜ = β mₜ + (1 − β) gₜ: since O does not
         depend on the size of m̄, the two differ only by the mixture in the first steps.
     consistent_rms: c replaces the factor by c √max(in, out) (Liu et al. 2025; they take 0.2).
     nesterov, eps: they hold for the other leaves too, which take the step of `nadam` (of `adam`
-        without) with adam_b1, adam_b2, and decay by adam_weight_decay: so does optax.
+        without) with adam_b1, adam_b2, adam_eps_root, and decay by adam_weight_decay, as in optax.
     adam_learning_rate: None for the same η.
     """
     adam_rate = learning_rate if adam_learning_rate is None else adam_learning_rate
@@ -147,7 +149,8 @@ def orthogonalize(
     1; Jordan's (3.4445, −4.7750, 2.0315) lead them near 1 much faster and keep them within
     about 0.7 … 1.2.
 
-    matrix: (n, m). Returns (n, m). A is formed on the shorter side.
+    matrix: (n, m). Returns (n, m). ns_coeffs: a, b, c. ns_steps: how many. eps: ε.
+    A is formed on the shorter side.
     """
     if matrix.ndim != 2:
         raise ValueError(f"orthogonalize takes a matrix; it was given shape {matrix.shape}")

@@ -51,6 +51,7 @@ def radam(
                           θₜ = θₜ₋₁ − η rₜ m̂ₜ / (√(v̂ₜ + ε₀) + ε)
         otherwise:        θₜ = θₜ₋₁ − η m̂ₜ
 
+    learning_rate: η, a number or a schedule. b1, b2, eps, eps_root: β₁, β₂, ε, ε₀ as in `adam`.
     threshold: 5 as optax, PyTorch and the authors' code; the paper says ρₜ > 4, where r becomes
         real. It must be at least 4.
     ρₜ as printed is a small difference of numbers near 2000; `effective_length` has none.

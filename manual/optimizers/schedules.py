@@ -58,7 +58,7 @@ def exponential_schedule(
 ) -> Schedule:
     r"""η(t) = η₀ r^(t/T); in stairs: η₀ r^⌊t/T⌋.
 
-    init_value: η₀. transition_steps: T > 0. decay_rate: r > 0.
+    init_value: η₀. transition_steps: T > 0. decay_rate: r > 0. staircase: whether in stairs.
     """
     check_rate(init_value=init_value)
     check_positive(transition_steps=transition_steps, decay_rate=decay_rate)
@@ -153,7 +153,8 @@ def linear_one_cycle_schedule(
 ) -> Schedule:
     r"""One cycle with straight flanks (Smith 2018): η₁/D, η₁, η₁/D, and at last η₁/(DF).
 
-    pct_final: the part of T at which the rate is back at η₁/D. The rest: as `one_cycle_schedule`.
+    transition_steps: T. peak_value: η₁. pct_start, pct_final: the parts of T at which the rate is
+    at η₁, and back at η₁/D. div_factor: D. final_div_factor: F, as in `one_cycle_schedule`.
     """
     parts = {"pct_start": pct_start, "pct_final": pct_final}
     _check_cycle(transition_steps, peak_value, div_factor, final_div_factor, **parts)
@@ -168,7 +169,10 @@ def linear_one_cycle_schedule(
 
 
 def relative_step_schedule(largest: float = 1e-2) -> Schedule:
-    r"""Adafactor's own rate (Shazeer and Stern 2018, algorithm 5): min(1e-2, 1/√n), n = t + 1."""
+    r"""Adafactor's own rate (Shazeer and Stern 2018, algorithm 5): min(c, 1/√n), n = t + 1.
+
+    largest: c, 1e-2 in the paper.
+    """
     check_rate(largest=largest)
     return lambda t: jnp.minimum(largest, (_real(t) + 1) ** -0.5)
 
