@@ -249,7 +249,7 @@ def _add_lower(commands: Any) -> None:
     lower.add_argument("names", nargs="*", help=argparse.SUPPRESS)  # to be told of -k
     lower.add_argument(
         "--platform", default="tpu,cuda,rocm,cpu", metavar="NAMES",
-        help="with commas between (default %(default)s)",
+        help="with commas between; gpu is cuda and rocm (default %(default)s)",
     )  # fmt: skip
     lower.add_argument(
         "-k", type=_pattern, dest="pattern", metavar="PATTERN",

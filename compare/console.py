@@ -65,6 +65,8 @@ WORDS = {
 def output(stderr: bool = False) -> Console:
     """A console that never fails for want of a character in the terminal's encoding."""
     stream = sys.stderr if stderr else sys.stdout
+    if stream is None:  # closed by the shell
+        return Console(file=io.StringIO())
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="replace")
     console = Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)

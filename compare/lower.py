@@ -25,6 +25,7 @@ from handgrad.compare.selection import matching
 __all__ = ["PLATFORMS", "Direction", "Lowered", "lower", "lower_case", "platforms_of", "rows"]
 
 PLATFORMS = ("tpu", "cuda", "rocm", "cpu")
+ANY_GPU = "cuda,rocm"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +69,9 @@ class Lowered:
 
 
 def platforms_of(text: str) -> tuple[str, ...]:
-    """Of `tpu,cuda`, each once; a Mistake for one that JAX cannot export for."""
-    names = tuple(dict.fromkeys(filter(None, (word.strip() for word in text.split(",")))))
+    """Of `tpu,gpu`, each once; a Mistake for one that JAX cannot export for."""
+    words = (ANY_GPU if word.strip() == "gpu" else word for word in text.split(","))
+    names = tuple(dict.fromkeys(filter(None, (w.strip() for w in ",".join(words).split(",")))))
     unknown = [name for name in names if name not in PLATFORMS]
     if unknown or not names:
         what = f"{', '.join(unknown)} cannot be lowered for" if unknown else "no platform is named"

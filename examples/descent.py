@@ -91,7 +91,8 @@ def draw(curves: dict, path: pathlib.Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="the picture's file")
+    picture = pathlib.Path(parser.prog).with_suffix(".png")
+    parser.add_argument("--out", type=pathlib.Path, default=picture, help=f"picture ({picture})")
     parser.add_argument("--samples", type=int, default=1000, help="digits to learn (1 … 1797)")
     parser.add_argument("--epochs", type=int, default=20)
     given = parser.parse_args(arguments)

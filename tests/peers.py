@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install handgrad[peers]")
+torch = pytest.importorskip("torch", reason="no PyTorch: pip install 'handgrad[peers]'")
 
 
 def channels_first(x):

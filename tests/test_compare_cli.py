@@ -506,8 +506,8 @@ def test_errata_are_told_by_document(monkeypatch, capsys):
         ),
         (
             ["figures", "myfile.py"],
-            "the pictures cannot be saved in myfile.py: File exists; name a folder to which files "
-            "can be written, or a new one",
+            "the pictures cannot be saved in myfile.py: that is a file; name a folder to which "
+            "files can be written, or a new one",
         ),
         (
             ["lower", "softplus"],

@@ -34,6 +34,11 @@ def test_junit_for_a_pipe(tmp_path, monkeypatch, capfdbinary):
     assert [path.name for path in tmp_path.iterdir()] == ["o.json"]
 
 
+def test_a_closed_output_is_no_mistake(monkeypatch):
+    monkeypatch.setattr("sys.stdout", None)  # handgrad list >&-
+    assert cli.main(["list"]) == 0
+
+
 def test_both_cannot_have_it(capsys):
     assert cli.main([*CHECK, "--junit", "-", "--json", "-"]) == 2
     assert capsys.readouterr().err == (

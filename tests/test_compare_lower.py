@@ -77,7 +77,8 @@ def test_the_first_case_of_each_operation_or_every_one():
 
 
 @pytest.mark.parametrize(
-    ("text", "names"), [("tpu", ("tpu",)), (" cuda, tpu,cuda ", ("cuda", "tpu"))]
+    ("text", "names"),
+    [("tpu", ("tpu",)), (" cuda, tpu,cuda ", ("cuda", "tpu")), ("gpu, cuda", ("cuda", "rocm"))],
 )
 def test_platforms(text, names):
     assert lower.platforms_of(text) == names
@@ -86,7 +87,7 @@ def test_platforms(text, names):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("gpu", "gpu cannot be lowered for; --platform takes any of tpu,cuda,rocm,cpu"),
+        ("metal", "metal cannot be lowered for; --platform takes any of tpu,cuda,rocm,cpu"),
         ("tpu,xpu,abc", "xpu, abc cannot"),
         (",", "no platform is named"),
     ],

@@ -216,7 +216,6 @@ def test_a_library_that_is_missing_is_named_before_any_work(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ([], "required: --out"),
         (["--out", "x.abc"], "it must end in .png, .svg or .pdf"),
         (["--out", "nowhere/x.png"], "there is no folder nowhere"),
         (["--out", "x.png", "--samples", "1798"], "--samples must lie in 1 … 1797"),

@@ -11,7 +11,7 @@ import pytest
 
 from handgrad.manual import optimizers
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install handgrad[peers]")
+torch = pytest.importorskip("torch", reason="no PyTorch: pip install 'handgrad[peers]'")
 
 RNG = np.random.default_rng(0)
 PARAMS = [RNG.standard_normal((3, 5)), RNG.standard_normal(5)]

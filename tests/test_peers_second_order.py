@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install handgrad[peers]")
+torch = pytest.importorskip("torch", reason="no PyTorch: pip install 'handgrad[peers]'")
 from handgrad import manual  # noqa: E402
 
 GRID = [0, 2, -2, 6, 1, 6, 6, -1, 0, 0, 0, 3, -6, 2, 2, 5]

@@ -4,7 +4,7 @@ import pytest
 
 from handgrad import manual
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install handgrad[peers]")
+torch = pytest.importorskip("torch", reason="no PyTorch: pip install 'handgrad[peers]'")
 
 from peers import agree, normal, transposed  # noqa: E402
 

@@ -54,8 +54,9 @@ def save_all(
         directory.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=directory).close()
     except OSError as error:
+        reason = "that is a file" if isinstance(error, FileExistsError) else error.strerror
         raise OSError(
-            f"the pictures cannot be saved in {directory}: {error.strerror}; name a folder to "
+            f"the pictures cannot be saved in {directory}: {reason}; name a folder to "
             "which files can be written, or a new one"
         ) from None
     saved = {}
