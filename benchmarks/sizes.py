@@ -18,7 +18,7 @@ from handgrad.compare.cases.networks import layers
 from handgrad.compare.cases.sequences import state
 from handgrad.compare.cases.transformers import gpt, gpt_model, llama, matrix
 
-__all__ = ["NETWORKS", "SIZES", "drawn"]
+__all__ = ["LARGE", "NETWORKS", "SIZES", "drawn"]
 
 Argument = tuple | Callable
 
@@ -147,6 +147,14 @@ SIZES: dict[str, tuple[tuple[Argument, ...], dict]] = {
         ((4, 256, 256), (4, 256, 256), *[weights(256, 256)] * 4),
         {"heads": 4, "causal": True},
     ),
+}
+
+# What is made of few numbers a place, once more at 64 MB, which no cache holds
+WIDE = (4096, 4096)
+LARGE: dict[str, tuple[tuple[Argument, ...], dict]] = {
+    **{name: ((WIDE,), {}) for name in ("gelu", "sigmoid", "softmax", "squareplus", "tanh")},
+    "softmax_cross_entropy": ((WIDE, distributions(*WIDE)), {}),
+    "clip_by_norm": ((WIDE,), {"max_norm": 1.0}),
 }
 
 TEXT = labels(8, 128, classes=256), labels(8, 128, classes=256)
