@@ -12,7 +12,7 @@ import numpy as np
 from handgrad.compare.edits import WHOLE, sites
 from handgrad.compare.slips_of_calls import MODULES, Site
 
-__all__ = ["Looks", "observe", "spreads"]
+__all__ = ["Looks", "Told", "observe", "spreads"]
 
 LONGEST = 40  # characters of an expression that is brought in from elsewhere
 FEW = 6  # elements of a value that are looked at one by one: each may be of another gradient
@@ -82,17 +82,17 @@ def spreads(shape: tuple[int, ...], over: tuple[int, ...]) -> bool:
         return False
 
 
+Told = Callable[[list, bool], bool | None]
 Run = Callable[[Callable[[int, Any], Any]], list | None]
 
 
-def observe(
-    tree: ast.AST, run: Run, told: Callable[[list], bool | None], seconds: float, into: Looks
-) -> None:
+def observe(tree: ast.AST, run: Run, told: Told, seconds: float, into: Looks) -> None:
     """Note what every expression of a function is, and which of its values may be at fault.
 
     run: puts the function, which calls the one it is given as `__noted__`, to work. told: whether
     another value somewhere, with these results, changes what is wrong and nothing else; None if
-    only some of what is wrong.
+    only some of what is wrong. What is put in a part of an array may be put in the wrong part: any
+    element that is wrong is enough of it.
     """
     places = [site for site in sites(tree) if _has_value(site)]
     nodes = [site.node for site in places]
@@ -118,6 +118,12 @@ def observe(
                 into.ranges[texts[k]] = min(least, extremes[0]), max(most, extremes[1])
         if isinstance(value, tuple | list | dict):
             into.groups.add(texts[k])
+        if isinstance(nodes[k], ast.Name) and isinstance(
+            held := getattr(value, "__dict__", 0), dict
+        ):
+            for name, part in held.items():
+                if getattr(getattr(part, "dtype", None), "kind", "") == "f":
+                    into.shapes.setdefault(f"{texts[k]}.{name}", set()).add(tuple(np.shape(part)))
         match places[k].parent, value:
             case ast.Assign([ast.Tuple(targets)]), tuple():
                 for target, part in zip(targets, value, strict=False):
@@ -158,7 +164,7 @@ def observe(
             results = run(moved(k))
             if results is None:
                 continue
-            if tells := told(results):
+            if tells := told(results, _put_in_a_part(places[k])):
                 into.suspects.append(nodes[k])
             elif k not in masks:  # elements that make no difference now may be wrong
                 into.idle.add(id(nodes[k]))
@@ -170,7 +176,7 @@ def observe(
                 if time.thread_time() > until:
                     break
                 results = run(moved(k, element))
-                if results is not None and told(results):
+                if results is not None and told(results, False):
                     into.idle.discard(id(nodes[k]))
                     into.suspects.append(nodes[k])
                     break
@@ -181,6 +187,17 @@ def observe(
         if isinstance(node, WHOLE) and len(text) <= LONGEST and id(node) in into.of_node:
             into.fragments.setdefault(text, node)
     _indexed(into)
+
+
+def _put_in_a_part(site: Site) -> bool:
+    """Whether it is what a statement puts in some elements of an array, or adds to them."""
+    for node in reversed(site.parents):
+        match node:
+            case ast.Assign([ast.Subscript()]) | ast.AugAssign(ast.Subscript()):
+                return True
+            case ast.stmt():
+                return False
+    return False
 
 
 def _indexed(looks: Looks) -> None:

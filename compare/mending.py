@@ -5,6 +5,7 @@ the changes of equations are, and where one of these mends, the edits of its lin
 they are easier to read.
 """
 
+import ast
 import contextlib
 import copy
 import dataclasses
@@ -76,6 +77,7 @@ class Search:
         self.given = len(rows)  # of these columns; those after them are of other numbers
         if not problem.large:
             self._at_other_numbers(reference, len(c.paths) - len(problem.verified))
+        self.shared = {w.function.__code__: w for w in written(problem.reference)}
         self.here: list[Mend] = []  # what mends it at these inputs, or sizes, and not at others
         self.loosely = self._test(c, rows[0], 10.0)
         self.each = [self._each_test(c, r) for r in rows]
@@ -145,10 +147,11 @@ class Search:
             return False
         return True
 
-    def told(self, results: list[np.ndarray]) -> bool | None:
+    def told(self, results: list[np.ndarray], anywhere: bool) -> bool | None:
         """Whether these differ from the derivation's wherever that is wrong, and not elsewhere.
 
-        None if they do so for some of the gradients that are wrong.
+        None if they do so for some of the gradients that are wrong. anywhere: in any wrong element
+        is enough.
         """
         moved = []
         for r, h, wrong, right in zip(results, self.hand, self.wrong, self.right, strict=True):
@@ -158,7 +161,7 @@ class Search:
             if right and not same.all():
                 return False
             if wrong.any():
-                moved.append(not (same & wrong).any())
+                moved.append((wrong & ~same).any() if anywhere else not (same & wrong).any())
         return all(moved) or (None if any(moved) else False)
 
     def gained(self, results: list[np.ndarray], row: int) -> frozenset[int]:
@@ -271,6 +274,7 @@ class Search:
             return []
         bench = self._bench()
         found = mend(bench, self._afforded(offers(bench)), MOST)
+        found = [m for m in found if not self._of_the_reference(m.place)]
         right = [m for m in found if self._at_other_sizes(m, offers)]
         self.here += [
             dataclasses.replace(m, here="at these sizes") for m in found if m not in right
@@ -278,6 +282,15 @@ class Search:
         if offers is _of_one_equation:
             right = [_of_how_many(m, offers(bench)) for m in right]
         return _latest_first(right)
+
+    def _of_the_reference(self, place: Place | None) -> bool:
+        """Whether the line is one of a function that the reference runs too."""
+        return place is not None and any(
+            place.file == code.co_filename
+            and isinstance(w.definition, ast.FunctionDef)
+            and w.definition.lineno <= place.line <= (w.definition.end_lineno or 0)
+            for code, w in self.shared.items()
+        )
 
     def _at_other_sizes(self, found: Mend, offers: Callable[[Bench], Iterable[Mutant]]) -> bool:
         """Whether the same change mends it there too, where it can be called so.
@@ -326,10 +339,13 @@ class Search:
 def _drawn(leaves: Sequence, sizes: Mapping, rng: np.random.Generator) -> list:
     """Others of their kind, of ordinary size, off kinks and ties."""
     domains = [inputs.Domain.of(leaf) for leaf in leaves]
-    drawn = [
-        inputs.cast(rng.standard_normal(np.shape(x)), x) if domain.kind == "free" else x
-        for x, domain in zip(inputs.draw(leaves, sizes, rng), domains, strict=True)
-    ]
+    drawn = []
+    for leaf, x, domain in zip(leaves, inputs.draw(leaves, sizes, rng), domains, strict=True):
+        if domain.kind == "free":
+            x = inputs.cast(rng.standard_normal(np.shape(x)), x)
+        elif domain.kind in inputs.BY_ELEMENT:  # what is drawn may be all zeros, or immense
+            x = inputs.cast(inputs.taken(leaf, np.asarray(x), 1, rng), x)
+        drawn.append(x)
     return inputs.nudged(drawn, domains, rng)
 
 
@@ -420,9 +436,10 @@ class Edited:
             if inputs.is_array(arg):
                 self.looks.shapes[name] = {np.shape(arg)}
         leaves = jax.tree.leaves(search.problem.args)
-        self.sizes: list[list] = [  # of the arrays, until the derivation has been run with them
+        self.sizes = [
             [*itertools.islice(f(leaves), 16)] for f in (inputs.grown, inputs.pairs_apart)
         ]
+        self.others: dict[tuple[int, int], Instance | None] = {}  # the derivation at these sizes
         self.before = search.candidate.one(search.columns[0])
         self.sources: list[Source] = []
         self.small: Instance | None = None
@@ -521,6 +538,7 @@ class Edited:
     def mends(self, kind: Kind, lines: set | None = None, seconds: float = math.inf) -> list[Mend]:
         """The edits that make it right, two at most, each on another line."""
         found: dict[tuple, Mend] = {}
+        edit: dict[tuple, Rewrite] = {}  # of one line what is right at more sizes
         until = time.thread_time() + min(seconds, SECONDS[kind])
 
         def offers(source: Source) -> Iterator[tuple[Source, Rewrite]]:
@@ -531,7 +549,7 @@ class Edited:
             trials = heapq.merge(*map(offers, self.sources), key=lambda pair: pair[1].stage)
             for source, trial in trials:
                 key = trial.place.file, trial.place.line
-                if (lines is not None and key not in lines) or key in found:
+                if lines is not None and key not in lines:
                     continue
                 if time.thread_time() > until or len(found) == MOST:
                     break
@@ -542,7 +560,8 @@ class Edited:
                         continue
                     mend = Mend(other.place, other.words, other.returns, alone)
                     if not alone:
-                        found[key] = mend
+                        if key not in found or self._reach(other) > self._reach(edit[key]):
+                            found[key], edit[key] = mend, other
                         until = min(until, time.thread_time() + SECOND)
                         break
                     chosen = self.problem.beside is None  # by the user, not by a search
@@ -679,37 +698,62 @@ class Edited:
             results = self._attempt(lambda col=column: self._run(trial.candidate(), col))
             if results is None or not ok(results):
                 return None if k < self.search.given else "at your inputs"
-        return "at these sizes" if self._of_these_sizes(trial) else ""
+        if not self._leaves_the_reference(trial):
+            return None
+        return "" if self._right_elsewhere(trial) else "at these sizes"
 
-    def _of_these_sizes(self, trial: Rewrite) -> bool:
-        """Whether it is wrong where the arrays have other sizes, at which the functions run."""
+    def _leaves_the_reference(self, trial: Rewrite) -> bool:
+        """Whether it mends it too where the reference runs the function that is edited."""
+        p, shared = self.problem, self.search.shared.get(trial.written.function.__code__)
+        if shared is None:
+            return True
+        before = _instance(p, p.candidate, p.args, self.traceable)
+        after = _instance(p, trial.candidate(), p.args, self.traceable, trial.of(shared))
+        if before is None or after is None:
+            return before is after
+        return self._right(after) and _agree(before.truth, after.truth)
+
+    def _right_elsewhere(self, trial: Rewrite) -> bool:
+        """Whether it is right where the arrays have other sizes, at which the functions run."""
         p, candidate = self.problem, trial.candidate()
         if p.beside is not None:
             beside = _instance(p, candidate, p.tree.unflatten(p.beside), self.traceable)
             if beside is None or not self._right(beside):
-                return True
-        for family in self.sizes:
-            for k in range(len(family)):
-                if (other := self._other(family, k)) is None:  # these do not go together
-                    continue
-                run = functools.partial(self._run, candidate, other.column, other.problem)
-                hand = self._attempt(run, other.truth)
-                if hand is not None:
-                    if not self._right(dataclasses.replace(other, hand=hand)):
-                        return True
-                    break
-        return False
+                return False
+        return all(self._right_in(family, candidate) for family in range(len(self.sizes)))
 
-    def _other(self, family: list, k: int) -> Instance | None:
+    def _right_in(self, family: int, candidate: Callable) -> bool:
+        """At the first sizes at which it runs, and the derivation as it is does and is wrong."""
+        for k in range(len(self.sizes[family])):
+            other = self._other(family, k)
+            if other is None or self._right(other):  # these do not go together, or tell nothing
+                continue
+            run = functools.partial(self._run, candidate, other.column, other.problem)
+            hand = self._attempt(run, other.truth)
+            if hand is not None:
+                return self._right(dataclasses.replace(other, hand=hand))
+        return True
+
+    def _reach(self, trial: Rewrite) -> int:
+        """At how many sizes that are apart it runs and is right: the mistake itself may not run."""
+        candidate = trial.candidate()
+        runs = (self._at(sizes, k, candidate) for k, sizes in enumerate(self.sizes[1]))
+        return sum(at is not None and self._right(at) for at in runs)
+
+    def _other(self, family: int, k: int) -> Instance | None:
         """The derivation as it is with arrays of these sizes, evaluated once."""
-        if not isinstance(family[k], Instance | None):
-            p, rng = self.problem, witness.seeded(0, "sizes", k)
-            try:
-                args = p.tree.unflatten(_drawn(jax.tree.leaves(p.args), family[k], rng))
-                family[k] = _instance(p, p.candidate, args, self.traceable)
-            except ValueError:  # a matrix that is to be square
-                family[k] = None
-        return family[k]
+        if (family, k) not in self.others:
+            at = self._at(self.sizes[family][k], k, self.problem.candidate)
+            self.others[family, k] = at
+        return self.others[family, k]
+
+    def _at(self, sizes: Mapping, k: int, candidate: Callable) -> Instance | None:
+        p, rng = self.problem, witness.seeded(0, "sizes", k)
+        try:
+            args = p.tree.unflatten(_drawn(jax.tree.leaves(p.args), sizes, rng))
+        except ValueError:  # a matrix that is to be square
+            return None
+        return _instance(p, candidate, args, self.traceable)
 
     def _right(self, at: Instance) -> bool:
         return at.right_for([t.shape for t in self.search.truth])
@@ -758,11 +802,17 @@ class Edited:
         return [np.asarray(r) for r in variant.candidate_by_rules(*column)]
 
 
-def _instance(p: Problem, candidate: Callable, args: tuple, traceable: bool) -> Instance | None:
+def _instance(
+    p: Problem,
+    candidate: Callable,
+    args: tuple,
+    traceable: bool,
+    reference: Callable | None = None,
+) -> Instance | None:
     """None where it cannot be called so."""
     try:
         with patience(1.0):
-            other = Problem(candidate, p.reference, args, p.kind, p.argnums)
+            other = Problem(candidate, reference or p.reference, args, p.kind, p.argnums)
             values = [v.value for v in other.variables]
             rng = witness.seeded(0, "dy")
             dys = [rng.standard_normal(s) for s in other.cotangent_shapes]

@@ -26,7 +26,7 @@ import numpy as np
 
 from handgrad.compare.edits import Edit, edits, together
 from handgrad.compare.laboratory import with_rules
-from handgrad.compare.looks import Looks, observe
+from handgrad.compare.looks import Looks, Told, observe
 from handgrad.compare.patience import a_round
 from handgrad.compare.source import Place, is_library
 from handgrad.compare.substitutions import NAMED, SIMPLE, scaled, substitutions, values
@@ -63,7 +63,7 @@ class Written:
     def look(
         self,
         run: Callable[[Any], Any],
-        told: Callable[[list], bool | None],
+        told: Told,
         seconds: float,
         looks: Looks,
         names: Names = _same,
@@ -161,6 +161,10 @@ class Written:
 
         new: what is in it that was not.
         """
+        return self.build(self.made(names, new), names)
+
+    def made(self, names: Names = _same, new: Sequence[ast.AST] = ()) -> types.FunctionType:
+        """The function alone, with the tree as it now is."""
         name = self.function.__code__.co_name
         loops, added = (a + b for a, b in zip(self._own, _loops_and_sums(new), strict=True))
         with _counted(loops, added):
@@ -173,7 +177,7 @@ class Written:
         closure = tuple(cells[v] for v in code.co_freevars)
         made = types.FunctionType(code, names(f.__globals__), f.__name__, f.__defaults__, closure)
         made.__kwdefaults__ = f.__kwdefaults__
-        return self.build(made, names)
+        return made
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,6 +192,12 @@ class Rewrite:
         with self.edit.applied():
             every = (self.edit, *self.edit.likewise)
             return self.written.compiled(names, [edit.new for edit in every])
+
+    def of(self, other: "Written") -> Callable:
+        """Not the candidate but another whole, which runs the same function, with the edit."""
+        with self.edit.applied():
+            every = (self.edit, *self.edit.likewise)
+            return other.build(self.written.made(_same, [edit.new for edit in every]), _same)
 
     @property
     def place(self) -> Place:
@@ -430,19 +440,19 @@ def _methods(owner: type, module: str, depth: int) -> Found:
     if owner.__module__ != module or depth > DEPTH:
         return
     for name, method in vars(owner).items():
-        held = method.__func__ if isinstance(method, staticmethod) else method
+        held = method.__func__ if isinstance(method, staticmethod | classmethod) else method
         if isinstance(held, types.FunctionType):
 
             def derived(new: Any, names: Names, name=name) -> Any:
                 kind = type(owner)(owner.__name__, (owner,), {})
                 for other, old in vars(owner).items():
-                    static = isinstance(old, staticmethod)
-                    f = old.__func__ if static else old
+                    wrapped = isinstance(old, staticmethod | classmethod)
+                    f = old.__func__ if wrapped else old
                     if isinstance(f, types.FunctionType):
                         f = new if other == name else f
                         known = {**names(f.__globals__), owner.__name__: kind}
                         anew = _like(f, f.__closure__ or (), known)
-                        setattr(kind, other, staticmethod(anew) if static else anew)
+                        setattr(kind, other, type(old)(anew) if wrapped else anew)
                 return kind
 
             yield held, derived

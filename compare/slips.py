@@ -8,7 +8,7 @@ import copy
 import functools
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from handgrad.compare.slips_of_calls import (
@@ -269,19 +269,15 @@ def _subscript(site: Site) -> Offers:
         case ast.Tuple([ast.Slice(None, None, None), ast.Name() as chosen]):
             rows = ast.parse(f"np.arange(len({ast.unparse(chosen)}))", mode="eval").body
             yield "every row for one of each", at(ast.Tuple([rows, chosen], ast.Load()))
-    if not isinstance(node.ctx, ast.Load):
-        if isinstance(index, ast.Tuple) and len(index.elts) == 2:
-            yield "indices exchanged", at(ast.Tuple(exchanged(index.elts, 0, 1), ast.Load()))
+    if not isinstance(node.ctx, ast.Load):  # what something is put in
+        yield from _other_indices(index, at)
         return
     if not is_at(node.value) and ast.unparse(node.value).rpartition(".")[2] not in _ENDLESS:
         yield "an index too many", node.value
     if isinstance(node.slice, ast.Name):
         back = ast.parse(f"{node.slice.id}.argsort()", mode="eval").body
         yield "the permutation for its inverse", at(back)
-    if isinstance(index, ast.Tuple):
-        for i, j in itertools.combinations(range(min(4, len(index.elts))), 2):
-            if ast.dump(index.elts[i]) != ast.dump(index.elts[j]):
-                yield "indices exchanged", at(ast.Tuple(exchanged(index.elts, i, j), ast.Load()))
+    yield from _other_indices(index, at)
     whole = index.elts if isinstance(index, ast.Tuple) else [index]
     named = [k for k, part in enumerate(whole) if isinstance(part, ast.Name)]
     for several in (c for n in (2, 3) for c in itertools.combinations(named, n)):
@@ -297,6 +293,14 @@ def _subscript(site: Site) -> Offers:
                     "shifted by one",
                     at(ast.Tuple(new, ast.Load()) if isinstance(index, ast.Tuple) else new[0]),
                 )
+
+
+def _other_indices(index: Any, at: Callable[[Any], ast.Subscript]) -> Offers:
+    """Two of them exchanged, or one of them another."""
+    whole = index.elts if isinstance(index, ast.Tuple) else [index]
+    for i, j in itertools.combinations(range(min(4, len(whole))), 2):
+        if ast.dump(whole[i]) != ast.dump(whole[j]):
+            yield "indices exchanged", at(ast.Tuple(exchanged(whole, i, j), ast.Load()))
     for k, part in enumerate(whole):
         for cause, new in _index(part):
             new = [*whole[:k], new, *whole[k + 1 :]]
@@ -479,11 +483,13 @@ def _accumulated(site: Site) -> Offers:
 
 
 def _summed(site: Site) -> Offers:
-    """x[i] += g counts a repeated index once."""
+    """x[i] += g counts a repeated index once, and x[i] = g takes the last."""
     node = site.node
-    if isinstance(node.op, ast.Add) and isinstance(node.target, ast.Subscript):
+    target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+    added = isinstance(node, ast.Assign) or isinstance(node.op, ast.Add)
+    if added and isinstance(target, ast.Subscript):
         at = ast.parse("np.add.at", mode="eval").body
-        given = [node.target.value, _spelled(node.target.slice), node.value]
+        given = [target.value, _spelled(target.slice), node.value]
         loaded = ast.Expr(ast.Call(at, [_loaded(g) for g in given], []))
         yield "repeated indices are to be added up", loaded
 
@@ -525,6 +531,6 @@ SLIPS = (
     (ast.Subscript, _subscript), (ast.Compare, _comparison), (ast.BoolOp, _boolean),
     (ast.IfExp, _either), (ast.List | ast.Tuple, _sequence), (ast.Attribute, _attribute),
     (ast.Assign, _assigned), (ast.AugAssign, _accumulated),
-    (ast.AugAssign, _summed), (ast.If, _condition),
+    (ast.Assign | ast.AugAssign, _summed), (ast.If, _condition),
     (ast.Name | ast.Attribute | ast.Subscript, _iterated),
 )  # fmt: skip

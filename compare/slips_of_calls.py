@@ -73,7 +73,8 @@ _TWINS = {
     "less": "greater", "logical_and": "logical_or", "logical_or": "logical_and",
     "sigmoid": "tanh", "softmax": "sigmoid", "ceil": "floor", "rsqrt": "sqrt", "sqrt": "square",
     "hstack": "vstack", "vstack": "hstack", "erf": "erfc", "erfc": "erf", "multiply": "divide",
-    "subtract": "add", "divide": "multiply", "inner": "outer", "outer": "inner",
+    "subtract": "add", "divide": "multiply", "inner": "outer", "outer": "inner", "fft": "ifft",
+    "ifft": "fft", "fft2": "ifft2", "ifft2": "fft2", "rfft": "irfft", "irfft": "rfft",
 }  # fmt: skip
 _NAMED = {
     "sum": "a mean taken for a sum", "mean": "a sum taken for a mean",

@@ -120,8 +120,10 @@ Known = tuple[Site, list[str], list[str]]  # with the names and the expressions 
 def _known_sites(tree: Definition, outer: tuple[str, ...], looks: Looks) -> Iterator[Known]:
     containers = _containers(tree)
     free = {text: _free(node) for text, node in looks.fragments.items()}
+    held = [text for text in looks.shapes if _ATTRIBUTE.fullmatch(text)]
     for site in sites(tree):
         names = _names_at(site, outer)
+        names += [text for text in held if text.partition(".")[0] in names]
         if not _known(site, names) or not looks.may_mend(site):
             continue
         if _holds(site) and isinstance(site.parent, ast.Attribute):
@@ -137,6 +139,9 @@ def _known_sites(tree: Definition, outer: tuple[str, ...], looks: Looks) -> Iter
         if _is_size(site, looks):  # with anything else an array may have no end
             names, texts = ([t for t in of if looks.counts(t)] for of in (names, texts))
         yield site, names, texts
+
+
+_ATTRIBUTE = re.compile(r"[^\W\d]\w*\.(?!(?:T|mT|shape|size|ndim|dtype|at|real|imag)$)[^\W\d]\w*")
 
 
 def _is_size(site: Site, looks: Looks) -> bool:
@@ -295,6 +300,8 @@ def _known(site: Site, values: list[str]) -> bool:
     node = site.node
     if isinstance(node, ast.Name):
         return isinstance(node.ctx, ast.Load) and node.id in values
+    if isinstance(node, ast.Attribute):
+        return isinstance(node.ctx, ast.Load) and ast.unparse(node) in values
     if isinstance(node, ast.Constant):
         return type(node.value) in (int, float) and _may_be_a_name(site)
     return isinstance(node, WHOLE)
@@ -313,9 +320,10 @@ def _call(function: str, value: Any) -> ast.Call:
 
 
 def _other_names(site: Site, values: Sequence[str]) -> Offers:
-    if isinstance(site.node, ast.Name):
+    if isinstance(site.node, ast.Name | ast.Attribute):
+        own = ast.unparse(site.node)
         for name in values:
-            if name != site.node.id:
+            if name != own:
                 yield "wrong operand", _expression(name)
     match site.node:
         case ast.Call(ast.Attribute(ast.Name(module), "argsort"), [_, *how], keywords):

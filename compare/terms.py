@@ -303,9 +303,16 @@ def _last_of_a_loop(site: Any) -> bool:
 def _carried(loop: ast.For, tree: ast.AST) -> list[str]:
     """The names that the loop reads before it gives them a value anew, if it does; in this order.
 
-    They have one from before it.
+    They have one from before it. What it fills, element by element, it does not hand on.
     """
-    stored, found = set(), []
+    filled = {
+        n.id
+        for node in ast.walk(loop)
+        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)
+        for n in ast.walk(node.value)
+        if isinstance(n, ast.Name)
+    }
+    stored, found = {*filled}, []
     for statement in loop.body:
         names = [n for n in ast.walk(statement) if isinstance(n, ast.Name)]
         found += [n.id for n in names if _is_read(n) and n.id not in stored]

@@ -1,5 +1,7 @@
 """Losses of margins and similarities: a score, a distance or a cosine against another."""
 
+import functools
+
 import jax.numpy as jnp
 from jax import lax
 
@@ -225,6 +227,6 @@ def _(residuals, dy, *, temperature, symmetric):
         jnp.expand_dims(dy, axis) * probabilities(s, normaliser)
         for axis, normaliser in zip((1, 0), normalisers, strict=False)
     ]
-    ds = sum(shares).at[own, own].set(dy * sum(map(expm1, log_p)))
+    ds = functools.reduce(jnp.add, shares).at[own, own].set(dy * sum(map(expm1, log_p)))
     ds = ds / temperature
     return jnp.matmul(ds, widen(keys)), jnp.matmul(ds.T, widen(queries))

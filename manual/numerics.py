@@ -259,7 +259,8 @@ def length_in_units(x, axis: int | tuple[int, ...] | None = -1) -> tuple[jax.Arr
 
 
 def _squares(leaves, axis):
-    return sum(jnp.square(x).sum(axis, keepdims=axis is not None) for x in leaves)
+    sums = (jnp.square(x).sum(axis, keepdims=axis is not None) for x in leaves)
+    return functools.reduce(jnp.add, sums)
 
 
 def _plain(_leaves, plain):
