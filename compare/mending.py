@@ -540,6 +540,7 @@ class Edited:
         found: dict[tuple, Mend] = {}
         edit: dict[tuple, Rewrite] = {}  # of one line what is right at more sizes
         until = time.thread_time() + min(seconds, SECONDS[kind])
+        again = SECOND  # for more of a line that has one, beside the time for the others
 
         def offers(source: Source) -> Iterator[tuple[Source, Rewrite]]:
             return ((source, trial) for trial in source.written.edits(kind, self.looks))
@@ -549,10 +550,19 @@ class Edited:
             trials = heapq.merge(*map(offers, self.sources), key=lambda pair: pair[1].stage)
             for source, trial in trials:
                 key = trial.place.file, trial.place.line
-                if lines is not None and key not in lines:
+                if (lines is not None and key not in lines) or (key in found and again < 0):
                     continue
                 if time.thread_time() > until or len(found) == MOST:
                     break
+                if key in found:
+                    started = time.thread_time()
+                    mended = self._mends(trial, source, loosely) == ""
+                    if mended and self._reach(trial) > self._reach(edit[key]):
+                        mend = Mend(trial.place, trial.words, trial.returns)
+                        found[key], edit[key] = mend, trial
+                    spent = time.thread_time() - started
+                    again, until = again - spent, until + spent
+                    continue
                 self.patience = 0.1 + 20 * source.seconds
                 for other in self._meant(trial, source):
                     alone = self._mends(other, source, loosely)
@@ -560,8 +570,7 @@ class Edited:
                         continue
                     mend = Mend(other.place, other.words, other.returns, alone)
                     if not alone:
-                        if key not in found or self._reach(other) > self._reach(edit[key]):
-                            found[key], edit[key] = mend, other
+                        found[key], edit[key] = mend, other
                         until = min(until, time.thread_time() + SECOND)
                         break
                     chosen = self.problem.beside is None  # by the user, not by a search
