@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from handgrad.compare import examine
+from handgrad.compare import examine, mending
 
 
 def normal(*shape, seed=0):
@@ -108,6 +108,16 @@ def test_a_half_is_not_one_over_a_size_that_happens_to_be_two():
     assert found
     assert not any("shape" in text and "at these sizes" not in text for text in found)
     assert any("0.5" in text or "/ 2" in text for text in found)
+
+
+def test_data_at_other_sizes_is_as_ordinary_as_the_given():
+    bits, rates = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]), np.array([0.5, 2.0, 3.0])
+    for seed in range(12):
+        drawn = mending._drawn([bits, rates], {2: 5, 3: 7}, np.random.default_rng(seed))
+        assert [x.shape for x in drawn] == [(7, 5), (7,)]
+        assert set(np.unique(drawn[0])) == {0, 1}
+        assert (drawn[1] > 0.4).all()
+        assert (drawn[1] < 3.1).all()
 
 
 # --- what a loop fills, and where ----------------------------------------------------------------
