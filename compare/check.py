@@ -157,7 +157,8 @@ def searched(
 def _raise(report: Report) -> Report:
     __tracebackhide__ = True
     if report.error is not None:
-        report.error.add_note(f"handgrad: raised in the check of {report.name}")
+        found = "".join(f"\n  → {d.text}" for d in report.diagnoses)
+        report.error.add_note(f"handgrad: raised in the check of {report.name}{found}")
         raise report.error
     if not report.ok:
         raise GradientMismatch(report)
@@ -165,6 +166,7 @@ def _raise(report: Report) -> Report:
 
 
 def _stopped(report: Report, trouble: Trouble) -> Report:
+    report = dataclasses.replace(report, diagnoses=trouble.diagnoses)
     if trouble.error is None:
         return dataclasses.replace(report, problem=str(trouble))
     return dataclasses.replace(

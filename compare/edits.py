@@ -93,7 +93,8 @@ _OF_SUMS = {"a mean taken for a sum", "a sum taken for a mean"}
 _UNLIKELY = {
     "wrong operation", "wrong function", "added where it is to be set", "another axis",
     "a condition too many", "an index too many", "the permutation for its inverse",
-    "a sum left out", "axes in another order",
+    "a sum left out", "axes in another order", "an index left out", "the whole not transposed",
+    "the other part",
 }  # fmt: skip
 WHOLE = ast.BinOp | ast.UnaryOp | ast.Call | ast.Subscript | ast.Compare | ast.IfExp | ast.BoolOp
 

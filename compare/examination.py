@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from handgrad.compare import exact, inputs, judge, witness
+from handgrad.compare import exact, inputs, judge, stopped, witness
 from handgrad.compare.accuracy import Run
 from handgrad.compare.diagnose import shape_mismatch
-from handgrad.compare.explain import explain
+from handgrad.compare.explain import explain, worded
 from handgrad.compare.inplace import may_write_into_another
 from handgrad.compare.interpret import Program, walk
 from handgrad.compare.judge import Comparison, Rows
@@ -57,15 +57,28 @@ class Examination:
         with laboratory():
             self.rows = len(rows)
             self.reference = self._trace_reference(like)
-            self.candidate = self._trace_candidate(like)
+            with self._mended(like):
+                self.candidate = self._trace_candidate(like)
         cotangents = like[len(problem.variables) :]
         if self.both_precisions:
             run, by_default = self._start(cotangents, "highest"), self._start(cotangents)
         else:
             run, by_default = self._start(cotangents), None
         with laboratory():
-            self._shapes(rows)
+            with self._mended(like):
+                self._shapes(rows)
             return self._compare(rows, run, by_default)
+
+    @contextlib.contextmanager
+    def _mended(self, column: list) -> Iterator[None]:
+        """Of what stops it here, what would mend it."""
+        try:
+            yield
+        except Trouble as trouble:
+            if self.explains:
+                found = stopped.mends(self.problem, self.reference, column, trouble)
+                trouble.diagnoses = tuple(worded(self.problem, m) for m in found)
+            raise
 
     # --- tracing ---
 
@@ -96,7 +109,7 @@ class Examination:
             row, same = self._traced("candidate", p.candidate, p.candidate_row, like)
         except Trouble as trouble:
             if trouble.error is not None:
-                raise Trouble(f"{self.what} raised", trouble.error) from None
+                raise Trouble(f"{self.what} raised", trouble.error) from trouble.__cause__
             raise
         if row.untraceable is not None:
             self.remarks.append(_as_plain_python(self.what, "trace", row.untraceable))

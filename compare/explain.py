@@ -56,7 +56,7 @@ def explain(
     exact = _merged([d for d in relations if d.kind not in VAGUE])
     complete = sum(d.kind not in VAGUE for d in relations) == sum(bool(b.any()) for b in bad)
     vague = _merged([d for d in relations if d.kind in VAGUE])
-    kept = Kept(problem.candidate)
+    kept = Kept(problem.candidate, problem.leaves)
     try:
         with patience(PATIENCE):
             search = Search(problem, candidate, reference, c, rows, kept)
@@ -74,25 +74,25 @@ def _searched(
     exact: list[Diagnosis], vague: list[Diagnosis], complete: bool,
 ) -> list[Diagnosis]:  # fmt: skip
     """What is known exactly, or vaguely, with what mends it or is missing."""
-    mends = [_worded(problem, m) for m in search.likely()]
+    mends = [worded(problem, m) for m in search.likely()]
     if complete:  # what is left to say is where
         multiplied = all(d.kind in ("sign", "factor", "operand") for d in exact)
         more = [] if mends else search.elsewhere(multiplied=multiplied)
-        mends = mends or [_worded(problem, m) for m in more or search.here]
-        several = [] if mends else [_worded(problem, m) for m in search.several()]
+        mends = mends or [worded(problem, m) for m in more or search.here]
+        several = [] if mends else [worded(problem, m) for m in search.several()]
         return [*exact, *mends[:1], *several]
     if not mends and not search.here:
-        mends = [_worded(problem, m) for m in search.solved()]
+        mends = [worded(problem, m) for m in search.solved()]
     found = [*exact, *mends]
     if not mends:
         paths, more = _paths(problem, c, split, rows), []
         if not search.here:
             more = search.elsewhere(SOON) if paths else search.unlikely()
             more = more or ([] if search.here else search.several())
-        found += [*paths, *(_worded(problem, m) for m in more)]
+        found += [*paths, *(worded(problem, m) for m in more)]
     if exact or any(d.kind == "mend" for d in found):
         return found
-    found += [_worded(problem, m) for m in search.here[:1]] or _suspected(search)
+    found += [worded(problem, m) for m in search.here[:1]] or _suspected(search)
     found += [
         Diagnosis("place", "", f"{where}: `{name}` is computed and never used")
         for name, where in search.unread()[: 0 if search.here else 1]
@@ -156,7 +156,7 @@ def _runs(places: list[Place]) -> list[tuple[Place, list[int]]]:
     return found
 
 
-def _worded(problem: Problem, m: Mend) -> Diagnosis:
+def worded(problem: Problem, m: Mend) -> Diagnosis:
     where = m.place or name_of(problem.candidate)
     right = f"it is right {m.here}".rstrip()
     return Diagnosis("mend", "", f"{where}: {m.words}, and {right}")

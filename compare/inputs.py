@@ -7,7 +7,7 @@ one go on doing so, positive numbers stay positive, and sizes that are equal sta
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -292,6 +292,23 @@ def pairs_apart(leaves: Sequence[Any]) -> Iterator[Axes]:
     for (one, n), (other, m) in itertools.combinations(axes, 2):
         if n == m:
             yield {one: n + 2, other: n + 2}
+
+
+def unpinned(
+    every: Iterable[Mapping[Any, int]], leaves: Sequence[Any], pinned: Collection[int]
+) -> Iterator[dict[Any, int]]:
+    """The `Sizes` or `Axes` that leave these lengths as they are, in so far as they change any."""
+    seen: list[dict] = []
+    for sizes in every:
+        lengths = {key: key if isinstance(key, int) else _length(leaves, key) for key in sizes}
+        kept = {key: m for key, m in sizes.items() if lengths[key] not in pinned}
+        if kept not in seen and any(m != lengths[key] for key, m in kept.items()):
+            seen.append(kept)
+            yield kept
+
+
+def _length(leaves: Sequence[Any], axis: tuple[int, int]) -> int:
+    return np.shape(leaves[axis[0]])[axis[1]]
 
 
 def smaller(leaves: Sequence[Any]) -> Iterator[tuple[Sizes, int]]:

@@ -32,7 +32,7 @@ from handgrad.compare.mutate import Bench, Mend, Mutant, constants, mend, mutant
 from handgrad.compare.mutations import is_float
 from handgrad.compare.patience import patience
 from handgrad.compare.problem import Problem, Row, Trouble, argument_names
-from handgrad.compare.rewrite import Kind, Rewrite, Written, written
+from handgrad.compare.rewrite import Kind, Rewrite, Written, pinned, written
 from handgrad.compare.scaled import lacking, recurring
 from handgrad.compare.source import Place
 from handgrad.compare.terms import so_often
@@ -96,6 +96,15 @@ class Search:
         worth = small and self._deviation(c, rows[0]) > SMALLEST
         self.edited = Edited(self) if worth else None
 
+    @property
+    def traceable(self) -> bool:
+        return self.candidate.untraceable is None
+
+    @property
+    def before(self) -> list[np.ndarray]:
+        """What the derivation gives at the first row; nothing if it does not run."""
+        return self.candidate.one(self.columns[0])
+
     @classmethod
     def _test(cls, c: Comparison, row: int, slack: float) -> Agrees:
         each = cls._each_test(c, row, slack)
@@ -117,26 +126,31 @@ class Search:
 
     def _at_other_numbers(self, reference: Row, split: int) -> None:
         """Two rows more, of other signs, where the reference has a gradient there."""
+        p = self.problem
+        for column, everything in self._elsewhere(reference, 2):
+            gradients = everything[len(p.cotangent_shapes) :]
+            truth = [*everything[:split], *(gradients[i] for i in p.verified)]
+            if all(np.isfinite(g).all() for g in truth) and self._runs(column):
+                self.columns.append(column)
+                self.agrees.append(functools.partial(agree, truth))
+
+    def _elsewhere(self, reference: Row, times: int) -> Iterator[tuple[list, list]]:
+        """Other numbers, and what the reference gives there, as long as that takes no time."""
         p, rng = self.problem, witness.seeded(0, "numbers")
         leaves = jax.tree.leaves(p.args)
         given = [leaves[place] for place in p._places]
-        for _ in range(2):
-            drawn = _drawn(given, {}, rng)
-            values = [np.asarray(x, v.value.dtype) for x, v in zip(drawn, p.variables, strict=True)]
+        for _ in range(times):
+            others = zip(_drawn(given, {}, rng), p.variables, strict=True)
+            values = [np.asarray(x, v.value.dtype) for x, v in others]
             dys = [
                 np.ones(s) if p.kind == "gradient" else rng.standard_normal(s)
                 for s in p.cotangent_shapes
             ]
             try:
                 with patience(ELSEWHERE):  # a loop may converge for numbers like the user's alone
-                    everything = reference.one([*values, *dys])
+                    yield [*values, *dys], reference.one([*values, *dys])
             except TimeoutError:
                 return
-            gradients = everything[len(p.cotangent_shapes) :]
-            truth = [*everything[:split], *(gradients[i] for i in p.verified)]
-            if all(np.isfinite(g).all() for g in truth) and self._runs([*values, *dys]):
-                self.columns.append([*values, *dys])
-                self.agrees.append(functools.partial(_agree, truth))
 
     def _runs(self, column: list[np.ndarray]) -> bool:
         """Whether the derivation as it is can be called so."""
@@ -303,7 +317,7 @@ class Search:
             other = None
         given = None
         if p.beside is not None:
-            given = _instance(p, p.candidate, p.tree.unflatten(p.beside), True)
+            given = instance(p, p.candidate, p.tree.unflatten(p.beside), True)
         return all(
             self._mends_at(at, found, offers, shapes) for at in (other, given) if at is not None
         )
@@ -349,15 +363,23 @@ def _drawn(leaves: Sequence, sizes: Mapping, rng: np.random.Generator) -> list:
     return inputs.nudged(drawn, domains, rng)
 
 
+def _sizes(p: Problem, way: Callable[[Sequence], Iterator[Mapping]]) -> Iterator[Mapping]:
+    """Other sizes than those that the derivation is written for."""
+    leaves = jax.tree.leaves(p.args)
+    return inputs.unpinned(way(leaves), leaves, pinned(p.candidate))
+
+
 def _part(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.asarray(x)[tuple(slice(n) for n in shape)]
 
 
-def _agree(truth: list[np.ndarray], results: list[np.ndarray]) -> bool:
-    """To a few digits of the largest: elsewhere a function may be saturated."""
+def agree(truth: list[np.ndarray], results: list[np.ndarray], close: float = 1e-6) -> bool:
+    """To a few digits of the largest, fewer in float32: elsewhere a function may be saturated."""
     scale = max((np.abs(g[np.isfinite(g)]).max(initial=0) for g in truth), default=0)
+    narrow = any(r.dtype.kind == "f" and r.dtype.itemsize < 8 for r in results)
+    close = max(close, 1e-4) if narrow else close
     return all(
-        np.allclose(r, g, rtol=1e-6, atol=1e-8 * scale, equal_nan=True)
+        np.allclose(r, g, rtol=close, atol=1e-2 * close * scale, equal_nan=True)
         for r, g in zip(results, truth, strict=True)
     )
 
@@ -415,11 +437,11 @@ class Instance:
 
     @property
     def right(self) -> bool:
-        return _agree(self.truth, self.hand)
+        return agree(self.truth, self.hand)
 
     def right_for(self, shapes: Sequence[tuple[int, ...]]) -> bool:
         """In the elements that arrays of these shapes have, too: of others they tell nothing."""
-        return _agree(*([_part(x, s) for x, s in zip(of, shapes, strict=True)]
+        return agree(*([_part(x, s) for x, s in zip(of, shapes, strict=True)]
                         for of in (self.truth, self.hand)))  # fmt: skip
 
 
@@ -428,19 +450,17 @@ class Edited:
 
     def __init__(self, search: Search):
         self.search, self.problem = search, search.problem
-        self.traceable = search.candidate.untraceable is None
+        self.traceable = search.traceable
         self.names = eager.Names()
         self.looks = Looks(numbers=_numbers(search.problem.traced.jaxpr))
         called = argument_names(search.problem.candidate, len(search.problem.args))
         for name, arg in zip(called, search.problem.args, strict=True):
             if inputs.is_array(arg):
                 self.looks.shapes[name] = {np.shape(arg)}
-        leaves = jax.tree.leaves(search.problem.args)
-        self.sizes = [
-            [*itertools.islice(f(leaves), 16)] for f in (inputs.grown, inputs.pairs_apart)
-        ]
+        ways = inputs.grown, inputs.pairs_apart
+        self.sizes = [[*itertools.islice(_sizes(self.problem, way), 16)] for way in ways]
         self.others: dict[tuple[int, int], Instance | None] = {}  # the derivation at these sizes
-        self.before = search.candidate.one(search.columns[0])
+        self.before = search.before
         self.sources: list[Source] = []
         self.small: Instance | None = None
         self.patience = SECONDS["likely"]  # with a loop that may have lost its end
@@ -496,14 +516,14 @@ class Edited:
             return None
         leaves, tree = jax.tree.flatten(self.problem.args)
         rng, until = witness.seeded(0, "small"), time.thread_time() + SECONDS["looking"]
-        for sizes in inputs.small(leaves):
+        for sizes in _sizes(self.problem, inputs.small):
             if time.thread_time() > until:
                 return None
             try:
                 args = jax.tree.unflatten(tree, _drawn(leaves, sizes, rng))
             except ValueError:  # a matrix that is to be square
                 continue
-            found = _instance(self.problem, self.problem.candidate, args, self.traceable)
+            found = self._instance(self.problem.candidate, args)
             if found is None or found.right:
                 continue
             started = time.thread_time()
@@ -546,7 +566,7 @@ class Edited:
             return ((source, trial) for trial in source.written.edits(kind, self.looks))
 
         with _quietly():
-            loosely = not self.search.loosely(self.before)
+            loosely = not self.before or not self.search.loosely(self.before)
             trials = heapq.merge(*map(offers, self.sources), key=lambda pair: pair[1].stage)
             for source, trial in trials:
                 key = trial.place.file, trial.place.line
@@ -574,7 +594,8 @@ class Edited:
                         until = min(until, time.thread_time() + SECOND)
                         break
                     chosen = self.problem.beside is None  # by the user, not by a search
-                    if chosen and other.telling and (other is trial or trial.adds):
+                    tells = other.telling or not self.before
+                    if chosen and tells and (other is trial or trial.adds):
                         self.search.here.append(mend)
         return _latest_first(found.values())
 
@@ -669,7 +690,8 @@ class Edited:
         """It; a value doubled times the number that it lacks; a term as often as it lacks."""
         if not trial.adds:
             yield trial
-        if not trial.adds and (not trial.doubles or (self.traceable and not source.by_numpy)):
+        hardly = self.traceable and not source.by_numpy
+        if not self.before or (not trial.adds and (hardly or not trial.doubles)):
             return
         more = self._attempt(lambda: self._fastest(trial, source))
         lacks = None if more is None else lacking(self.before, more, self.search.truth)
@@ -697,7 +719,7 @@ class Edited:
         if self.small is not None and (source.by_numpy or not self.traceable):
             small = self.small
             results = self._attempt(lambda: self._again(small, source, trial), small.truth)
-            if results is None or not _agree(small.truth, results):
+            if results is None or not agree(small.truth, results):
                 return None
         if loosely and source.by_numpy:
             results = self._attempt(lambda: self._numpy(trial.candidate(self.names)))
@@ -716,17 +738,17 @@ class Edited:
         p, shared = self.problem, self.search.shared.get(trial.written.function.__code__)
         if shared is None:
             return True
-        before = _instance(p, p.candidate, p.args, self.traceable)
-        after = _instance(p, trial.candidate(), p.args, self.traceable, trial.of(shared))
+        before = self._instance(p.candidate, p.args)
+        after = self._instance(trial.candidate(), p.args, trial.of(shared))
         if before is None or after is None:
             return before is after
-        return self._right(after) and _agree(before.truth, after.truth)
+        return self._right(after) and agree(before.truth, after.truth)
 
     def _right_elsewhere(self, trial: Rewrite) -> bool:
         """Whether it is right where the arrays have other sizes, at which the functions run."""
         p, candidate = self.problem, trial.candidate()
         if p.beside is not None:
-            beside = _instance(p, candidate, p.tree.unflatten(p.beside), self.traceable)
+            beside = self._instance(candidate, p.tree.unflatten(p.beside))
             if beside is None or not self._right(beside):
                 return False
         return all(self._right_in(family, candidate) for family in range(len(self.sizes)))
@@ -762,7 +784,12 @@ class Edited:
             args = p.tree.unflatten(_drawn(jax.tree.leaves(p.args), sizes, rng))
         except ValueError:  # a matrix that is to be square
             return None
-        return _instance(p, candidate, args, self.traceable)
+        return self._instance(candidate, args)
+
+    def _instance(
+        self, candidate: Callable, args: tuple, reference: Callable | None = None
+    ) -> Instance | None:
+        return instance(self.problem, candidate, args, self.traceable, reference)
 
     def _right(self, at: Instance) -> bool:
         return at.right_for([t.shape for t in self.search.truth])
@@ -803,7 +830,7 @@ class Edited:
     ) -> list:
         variant = self._variant(candidate, problem)
         variant.leaves = [_as_held(leaf) for leaf in variant.leaves]
-        column = [v.view(eager.Array) for v in column or self.search.columns[0]]
+        column = [v.copy().view(eager.Array) for v in column or self.search.columns[0]]
         if self.problem.kind != "function":
             return [np.asarray(r) for r in variant.candidate_row(*column)]
         if not isinstance(candidate, jax.custom_vjp):
@@ -811,7 +838,7 @@ class Edited:
         return [np.asarray(r) for r in variant.candidate_by_rules(*column)]
 
 
-def _instance(
+def instance(
     p: Problem,
     candidate: Callable,
     args: tuple,
@@ -846,12 +873,12 @@ def at_larger_sizes(p: Problem, traceable: bool) -> Instance | None:
     """The derivation with larger arrays, at the first sizes at which it can be called."""
     rng = witness.seeded(0, "sizes")
     leaves, tree = jax.tree.flatten(p.args)
-    for sizes in itertools.islice(inputs.grown(leaves), 16):
+    for sizes in itertools.islice(_sizes(p, inputs.grown), 16):
         try:
             args = jax.tree.unflatten(tree, _drawn(leaves, sizes, rng))
         except ValueError:  # a matrix that is to be square
             continue
-        found = _instance(p, p.candidate, args, traceable)
+        found = instance(p, p.candidate, args, traceable)
         if found is not None:
             return found
     return None

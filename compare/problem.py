@@ -23,6 +23,7 @@ from jax.extend.core import jaxpr_as_fun
 from handgrad.compare.interpret import Program, walk
 from handgrad.compare.laboratory import tracing
 from handgrad.compare.primitives import eps, of_its_own
+from handgrad.compare.report import Diagnosis
 
 Kind = Literal["function", "backward", "gradient"]
 COTANGENTS = ("dy", "g", "grad", "grad_output", "dout", "cotangent", "ct", "upstream")
@@ -34,6 +35,7 @@ class Trouble(Exception):
     def __init__(self, message: str, error: BaseException | None = None):
         super().__init__(message)
         self.error = error
+        self.diagnoses: tuple[Diagnosis, ...] = ()  # what would mend it
 
 
 @dataclasses.dataclass(frozen=True)

@@ -290,6 +290,14 @@ def scalars(function: Any) -> dict[str, float]:
     return {n: x for n, x in found.items() if x not in (1, 2, 0.5)}
 
 
+def pinned(candidate: Callable) -> set[int]:
+    """The whole numbers that a candidate takes from outside: an array may have to be so long."""
+    functions = [w.function for w in written(candidate)]
+    held = [f.__globals__.get(name) for f in functions for name in _global_names(f.__code__)]
+    held += [contents(cell) for f in functions for cell in f.__closure__ or ()]
+    return {x for x in held if type(x) is int}
+
+
 def written(candidate: Callable, reference: Callable | None = None) -> list[Written]:
     """The functions of a candidate whose source is at hand; itself first, then what it calls."""
     found: list[Written] = []

@@ -90,6 +90,33 @@ def _binary(site: Site) -> Offers:
     yield from _broadcast(node)
 
 
+def _whole(site: Site) -> Offers:
+    """Of a whole value, which is assigned or returned: a sum, an axis or the transpose left out."""
+    node, parents = site.node, [p for p in site.parents if not isinstance(p, ast.Tuple)]
+    if not isinstance(parents[-1], ast.Assign | ast.AugAssign | ast.Return):
+        return
+    if isinstance(node, ast.Constant | ast.Tuple) or site.field in ("targets", "target", "ops"):
+        return
+    if isinstance(getattr(node, "ctx", None), ast.Store):
+        return
+    for how in ("0", "-1", "(0, 1)", "", "0, keepdims=True", "-1, keepdims=True"):
+        yield "a sum left out", _of(f"v.sum({how})", node)
+    for form in ("v[:, None]", "v[..., None]", "v[None]"):
+        yield "another axis", _of(form, node)
+    if not isinstance(node, ast.Attribute):
+        yield "the whole not transposed", ast.Attribute(node, "T", ast.Load())
+
+
+def _of(form: str, node: Any) -> Any:
+    """The form with a node for its v."""
+    tree: Any = ast.parse(form, mode="eval")
+    for site in ast.walk(tree):
+        for field, value in ast.iter_fields(site):
+            if isinstance(value, ast.Name) and value.id == "v":
+                setattr(site, field, node)
+    return tree.body
+
+
 def _sums(site: Site) -> Offers:
     """A product that is to be summed; and one of sums, for the sum of the products."""
     for (one, a), (other, b) in itertools.product(calls(site.node.left), calls(site.node.right)):
@@ -99,10 +126,8 @@ def _sums(site: Site) -> Offers:
                     new = one(ast.BinOp(a, ast.Mult(), b))
                     yield "a product of sums for a sum of products", new
     if not (isinstance(site.parent, ast.BinOp) and isinstance(site.parent.op, ast.Mult | ast.Div)):
-        for how in ("-1, keepdims=True", "0, keepdims=True", ""):
-            summed = ast.parse(f"x.sum({how})", mode="eval").body
-            summed.func.value = site.node  # pyright: ignore[reportAttributeAccessIssue]
-            yield "a sum left out", summed
+        for how in ("-1, keepdims=True", "0, keepdims=True", "", "0", "-1"):
+            yield "a sum left out", _of(f"v.sum({how})", site.node)
 
 
 def _of_slopes(site: Site) -> Offers:
@@ -177,7 +202,7 @@ def _broadcast(node: ast.BinOp) -> Offers:
         index = ast.Tuple(axes, ast.Load())
         for side in ("left", "right"):
             operand = getattr(node, side)
-            if isinstance(operand, ast.Name | ast.Call):
+            if not isinstance(operand, ast.Constant):
                 put = ast.Subscript(operand, index, ast.Load())
                 a, b = (put, node.right) if side == "left" else (node.left, put)
                 yield "another axis", ast.BinOp(a, node.op, b)
@@ -346,8 +371,10 @@ def _index(part: Any) -> Offers:
                 yield "off by one", ast.Slice(lower, None, step)
             if lower is not None and upper is None:
                 yield "shifted by one", ast.Slice(None, minus(lower), step)
+                yield "the other part", ast.Slice(None, lower, step)
             if upper is not None and lower is None:
                 yield "shifted by one", ast.Slice(minus(upper), None, step)
+                yield "the other part", ast.Slice(upper, None, step)
             for by in (1, -1):
                 if (moved := _moved(part, by)) is not None:
                     yield "shifted by one", moved
@@ -415,6 +442,25 @@ def _numbers(numbers: list[int]) -> ast.Tuple:
 def _attribute(site: Site) -> Offers:
     if site.node.attr in ("T", "mT") and isinstance(site.node.ctx, ast.Load):
         yield "transposed", site.node.value
+    if site.node.attr == "shape" and not isinstance(site.parent, ast.Subscript):
+        for axis in ("0", "-1"):
+            yield "an index left out", _of(f"v[{axis}]", site.node)
+
+
+def _name(site: Site) -> Offers:
+    """One part of it, as others are taken."""
+    node = site.node
+    if not isinstance(node.ctx, ast.Load) or isinstance(site.parent, ast.Subscript):
+        return
+    inside = [p for p in site.parents if isinstance(p, ast.FunctionDef | ast.Lambda)]
+    taken = (n for f in inside[-1:] for n in ast.walk(f) if isinstance(n, ast.Subscript))
+    others = {
+        n.slice.value
+        for n in taken
+        if ast.dump(n.value) == ast.dump(node) and isinstance(n.slice, ast.Constant)
+    }
+    for k in sorted({m for n in others if type(n) is int for m in (0, n, n + 1)}):
+        yield "an index left out", _of(f"v[{k}]", node)
 
 
 def _assigned(site: Site) -> Offers:
@@ -532,5 +578,5 @@ SLIPS = (
     (ast.IfExp, _either), (ast.List | ast.Tuple, _sequence), (ast.Attribute, _attribute),
     (ast.Assign, _assigned), (ast.AugAssign, _accumulated),
     (ast.Assign | ast.AugAssign, _summed), (ast.If, _condition),
-    (ast.Name | ast.Attribute | ast.Subscript, _iterated),
+    (ast.Name | ast.Attribute | ast.Subscript, _iterated), (ast.Name, _name), (ast.expr, _whole),
 )  # fmt: skip

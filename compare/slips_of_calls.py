@@ -135,6 +135,8 @@ def of_call(site: Site) -> Offers:
     yield from _of_axis(name, node, method, anew)
     for k, arg in enumerate(args if name in _MATRICES else ()):
         yield "transposed", anew([*args[:k], turned(arg), *args[k + 1 :]])
+    if method and name in _MATRICES:
+        yield "transposed", anew(func=ast.Attribute(turned(func.value), name, ast.Load()))
     for k, arg in enumerate(args if "conv" in name or "correlate" in name else ()):
         for index in _BACK:
             flipped = ast.Subscript(arg, index, ast.Load())
