@@ -37,6 +37,7 @@ class Looks:
     suspects: list[Any] = dataclasses.field(default_factory=list)
     partly: list[Any] = dataclasses.field(default_factory=list)
     numbers: list[float] = dataclasses.field(default_factory=list)  # of the reference
+    slopes: list[str] = dataclasses.field(default_factory=list)  # of what it calls, at some v
     looked_at: list[Any] = dataclasses.field(default_factory=list)
     complete: bool = True  # whether there was time to look at every value
 

@@ -35,6 +35,7 @@ from handgrad.compare.problem import Problem, Row, Trouble, argument_names
 from handgrad.compare.rewrite import Kind, Rewrite, Written, pinned, written
 from handgrad.compare.scaled import lacking, recurring
 from handgrad.compare.source import Place
+from handgrad.compare.substitutions import slopes_of
 from handgrad.compare.terms import so_often
 
 BUDGET = 5e8  # element operations spent on one round of changes of equations
@@ -452,7 +453,8 @@ class Edited:
         self.search, self.problem = search, search.problem
         self.traceable = search.traceable
         self.names = eager.Names()
-        self.looks = Looks(numbers=_numbers(search.problem.traced.jaxpr))
+        called = [w.definition for w in written(search.problem.reference)]
+        self.looks = Looks(numbers=_numbers(search.problem.traced.jaxpr), slopes=slopes_of(called))
         called = argument_names(search.problem.candidate, len(search.problem.args))
         for name, arg in zip(called, search.problem.args, strict=True):
             if inputs.is_array(arg):

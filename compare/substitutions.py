@@ -42,7 +42,9 @@ def substitutions(
 
 def _staged(tree: Definition, outer: tuple[str, ...], looks: Looks) -> Iterator[tuple[int, Edit]]:
     for site in sites(tree):
-        if isinstance(site.node, ast.Constant) and type(site.node.value) is float:
+        if isinstance(site.node, ast.Constant) and (
+            type(site.node.value) is float or _is_chosen(site)
+        ):
             for number in looks.numbers:
                 if number != site.node.value and looks.may_mend(site):
                     yield 0, Edit("wrong constant", site, ast.Constant(float(f"{number:.12g}")))
@@ -91,6 +93,14 @@ def _staged(tree: Definition, outer: tuple[str, ...], looks: Looks) -> Iterator[
         larger = [n for n in names if not looks.fits(site, n, False)]
         for cause, new in _times(site, _slopes(larger, looks)):
             yield stage + 1, Edit(cause, site, new)
+
+
+def _is_chosen(site: Site) -> bool:
+    """A whole number that a condition chooses."""
+    match site.parent:
+        case ast.Call(ast.Attribute(_, "where")):
+            return type(site.node.value) is int and (site.index or 0) > 0
+    return isinstance(site.parent, ast.IfExp) and type(site.node.value) is int
 
 
 def scaled(
@@ -423,22 +433,54 @@ def _terms(site: Site, values: Sequence[str]) -> Offers:
 
 
 def _slopes(names: Sequence[str], looks: Looks) -> list[str]:
-    """The slopes of what may have had these for its outputs."""
-    return [
+    """The slopes of what may have had these for its outputs, or, in the reference, its inputs."""
+    of_outputs = [
         form.replace("v", name)
         for form, possible in _SLOPES
         for name in names
         if name not in looks.ranges or possible(*looks.ranges[name])
     ]
+    return [*of_outputs, *(_at(form, name) for form in looks.slopes for name in names)]
+
+
+def slopes_of(trees: Sequence[ast.AST]) -> list[str]:
+    """Those of the functions that are called there, of a v."""
+    found = {}
+    for node in (n for tree in trees for n in ast.walk(tree)):
+        match node:
+            case ast.Call(ast.Attribute(_, name) | ast.Name(name), args, keywords):
+                every = [*args, *(keyword.value for keyword in keywords)]
+                numbers = [ast.unparse(n) for n in every if _is_number(n)]
+                if name in _WITH_NUMBERS:
+                    form, *default = _WITH_NUMBERS[name]
+                    given = [*numbers, *default[len(numbers) :]]
+                    if all(given):
+                        found[form.format(*given).replace(" 1 * ", " ")] = None
+                elif name in _DERIVATIVES:
+                    found[_DERIVATIVES[name]] = None
+            case ast.BinOp(_, ast.Pow(), ast.Constant(int(n))) if n > 1:
+                found[f"({n} * v ** {n - 1})" if n > 2 else _DERIVATIVES["square"]] = None
+    return [*found]
+
+
+def _is_number(node: ast.AST) -> bool:
+    match node:
+        case ast.Constant(value) | ast.UnaryOp(ast.USub(), ast.Constant(value)):
+            return type(value) in (int, float)
+    return False
+
+
+def _at(form: str, text: str) -> str:
+    return re.sub(r"\bv\b", text, form)
 
 
 def _inner(text: str) -> Iterator[str]:
     """The slope of a function that is called there: what is forgotten of a chain."""
     match _expression(text):
         case ast.Call(ast.Attribute(_, "log1p"), [ast.Call(ast.Attribute(_, "exp"), [v])]):
-            yield _DERIVATIVES["softplus"].replace("v", f"({ast.unparse(v)})")
+            yield _at(_DERIVATIVES["softplus"], f"({ast.unparse(v)})")
         case ast.Call(ast.Attribute(_, name), [argument], []) if name in _DERIVATIVES:
-            yield _DERIVATIVES[name].replace("v", f"({ast.unparse(argument)})")
+            yield _at(_DERIVATIVES[name], f"({ast.unparse(argument)})")
 
 
 def _times(site: Site, slopes: Sequence[str]) -> Offers:
@@ -521,6 +563,7 @@ _SLOPES: tuple[tuple[str, Callable[[float, float], bool]], ...] = (
 )
 
 
+_OF_SILU = "((1 + v / (1 + jnp.exp(v))) / (1 + jnp.exp(-v)))"
 _DERIVATIVES = {  # of those whose own value does not tell it
     "softplus": "(1 / (1 + jnp.exp(-v)))", "sin": "jnp.cos(v)", "cos": "(-jnp.sin(v))",
     "log": "(1 / v)", "log1p": "(1 / (1 + v))", "arctan": "(1 / (1 + v**2))",
@@ -529,7 +572,23 @@ _DERIVATIVES = {  # of those whose own value does not tell it
     "arcsin": "(1 / jnp.sqrt(1 - v**2))", "log2": "(1 / (v * jnp.log(2)))",
     "arccos": "(-1 / jnp.sqrt(1 - v**2))", "arctanh": "(1 / (1 - v**2))",
     "arcsinh": "(1 / jnp.sqrt(1 + v**2))", "arccosh": "(1 / jnp.sqrt(v**2 - 1))",
-    "tan": "(1 + jnp.tan(v) ** 2)",
+    "tan": "(1 + jnp.tan(v) ** 2)", "silu": _OF_SILU, "swish": _OF_SILU,
+    "log_sigmoid": "(1 / (1 + jnp.exp(v)))", "relu6": "((v > 0) & (v < 6))",
+    "erf": "(2 / jnp.sqrt(jnp.pi) * jnp.exp(-(v**2)))", "softsign": "(1 / (1 + abs(v)) ** 2)",
+    "hard_tanh": "((v > -1) & (v < 1))", "sinc": "(jnp.cos(jnp.pi * v) / v - jnp.sinc(v) / v)",
+    "gelu": (
+        "(0.5 * (1 + jnp.tanh(0.7978845608028654 * (v + 0.044715 * v**3))) + 0.3989422804014327 * v"
+        " * (1 + 0.134145 * v**2) / jnp.cosh(0.7978845608028654 * (v + 0.044715 * v**3)) ** 2)"
+    ),
+}  # fmt: skip
+
+
+_WITH_NUMBERS = {  # of those that are called with some, and what these are else
+    "leaky_relu": ("jnp.where(v > 0, 1, {0})", "0.01"),
+    "elu": ("jnp.where(v > 0, 1, {0} * jnp.exp(v))", "1"),
+    "clip": ("((v > {0}) & (v < {1}))", "", ""),
+    "maximum": ("(v > {0})", ""), "minimum": ("(v < {0})", ""),
+    "power": ("({0} * v ** ({0} - 1))", ""),
 }  # fmt: skip
 
 

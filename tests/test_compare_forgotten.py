@@ -397,3 +397,51 @@ def test_the_loss_beside_its_gradients_is_told():
     report = examine(both, logistic, normal(3), normal(4, 3), normal(4), kind="gradient")
     assert "the loss and its gradients? Return the gradients alone" in report.problem
     assert "cotangent" not in report.problem
+
+
+# --- a slope of what the reference calls ---------------------------------------------------------
+
+
+def leaky(x, w):
+    return jax.nn.leaky_relu(x @ w, 0.2)
+
+
+def smooth(x, w):
+    return jax.nn.silu(x @ w)
+
+
+def bounded(x, w):
+    return jnp.clip(x @ w, -1, 1)
+
+
+def cubed(x, w):
+    return (x @ w) ** 3
+
+
+def without_the_slope(x, w, dy):
+    z = x @ w  # noqa: F841
+    dz = dy
+    return dz @ w.T, x.T @ dz
+
+
+@pytest.mark.parametrize(
+    ("reference", "slope"),
+    [
+        (leaky, "jnp.where(z > 0, 1, 0.2)"),
+        (smooth, "((1 + z / (1 + jnp.exp(z))) / (1 + jnp.exp(-z)))"),
+        (bounded, "((z > -1) & (z < 1))"),
+        (cubed, "(3 * z ** 2)"),
+    ],
+)
+def test_the_slope_of_what_the_reference_calls(reference, slope):
+    report = examine(without_the_slope, reference, normal(4, 3), normal(3, 5), kind="backward")
+    assert f"a factor left out: write `dz = dy * {slope}`" in str(report)
+
+
+def test_a_slope_that_the_reference_has_for_zero():
+    def backward(x, w, dy):
+        dz = dy * jnp.where(x @ w > 0, 1, 0)
+        return dz @ w.T, x.T @ dz
+
+    report = examine(backward, leaky, normal(4, 3), normal(3, 5), kind="backward")
+    assert "write `jnp.where(x @ w > 0, 1, 0.2)`" in str(report)

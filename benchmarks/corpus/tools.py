@@ -162,12 +162,18 @@ def edited(function: Callable, *edit: str) -> tuple[Callable, int]:
     line = first + source[: source.index(old) + same].count("\n")
     for old, new in changes:
         source = source.replace(old, new)
+    return rewritten(function, source, " → ".join(edit)), line
+
+
+def rewritten(function: Callable, source: str, change: str) -> Callable:
+    """`function` with another source, of as many lines before it in a file of its own."""
+    _, first = inspect.getsourcelines(function)
     source = "\n" * (first - 1) + source  # the lines keep their numbers
-    filename = f"<{function.__module__}.{function.__name__}: {' → '.join(edit)}>".replace("\n", " ")
+    filename = f"<{function.__module__}.{function.__name__}: {change}>".replace("\n", " ")
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     scope: dict = {}
     exec(compile(source, filename, "exec"), function.__globals__, scope)
-    return scope[function.__name__], line
+    return scope[function.__name__]
 
 
 def ignores_cotangent(form):
