@@ -94,7 +94,7 @@ _UNLIKELY = {
     "wrong operation", "wrong function", "added where it is to be set", "another axis",
     "a condition too many", "an index too many", "the permutation for its inverse",
     "a sum left out", "axes in another order", "an index left out", "the whole not transposed",
-    "the other part",
+    "the other part", "what was counted left out", "one element too many",
 }  # fmt: skip
 WHOLE = ast.BinOp | ast.UnaryOp | ast.Call | ast.Subscript | ast.Compare | ast.IfExp | ast.BoolOp
 

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import math
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from handgrad.compare.slips_of_calls import MODULES, Site
 
 __all__ = ["Looks", "Told", "observe", "spreads"]
 
+_ATTRIBUTE = re.compile(r"[^\W\d]\w*\.(?!(?:T|mT|shape|size|ndim|dtype|at|real|imag)$)[^\W\d]\w*")
 LONGEST = 40  # characters of an expression that is brought in from elsewhere
 FEW = 6  # elements of a value that are looked at one by one: each may be of another gradient
 
@@ -69,6 +71,10 @@ class Looks:
         """Whether it is one whole number, as a size is."""
         least, most = self.ranges.get(name, (0.5, 0.5))
         return least == most and least % 1 == 0 and self.shapes.get(name) == {()}
+
+    def attributes(self) -> list[str]:
+        """The arrays that objects hold, as `cache.p`."""
+        return [text for text in self.shapes if _ATTRIBUTE.fullmatch(text)]
 
     def may_mend(self, site: Site) -> bool:
         """Not what makes a difference to a gradient that is right, or none to one that is wrong."""
@@ -205,6 +211,11 @@ def _indexed(looks: Looks) -> None:
     """Names with an axis more, turned, or indexed as others are: what else may be lacking."""
     parts = [node for node in looks.fragments.values() if isinstance(node, ast.Subscript)]
     simple = {ast.unparse(node.slice) for node in parts if isinstance(node.slice, ast.Name)}
+    ends = {ast.unparse(node.slice) for node in parts if _is_constant(node.slice)}
+    for node in parts if ends else ():
+        for index in ends if isinstance(node.value, ast.Name) else ():
+            text = f"{node.value.id}[{index}]"
+            looks.fragments.setdefault(text, ast.parse(text, mode="eval").body)
     for node in parts:  # the step before, and the next
         match node.slice:
             case ast.Name(i) | ast.BinOp(ast.Name(i), ast.Add() | ast.Sub(), ast.Constant(1)):
@@ -224,6 +235,10 @@ def _indexed(looks: Looks) -> None:
                 text = form.replace("v", name)
                 looks.shapes.setdefault(text, set()).update(found)
                 looks.fragments.setdefault(text, ast.parse(text, mode="eval").body)
+
+
+def _is_constant(index: ast.expr) -> bool:
+    return isinstance(index.operand if isinstance(index, ast.UnaryOp) else index, ast.Constant)
 
 
 def _roots(places: Sequence[Site], moving: set[int], known: Mapping[int, Any]) -> list[int]:

@@ -453,8 +453,10 @@ class Edited:
         self.search, self.problem = search, search.problem
         self.traceable = search.traceable
         self.names = eager.Names()
-        called = [w.definition for w in written(search.problem.reference)]
-        self.looks = Looks(numbers=_numbers(search.problem.traced.jaxpr), slopes=slopes_of(called))
+        functions = written(self.problem.candidate, self.problem.reference)[:FUNCTIONS]
+        slopes = slopes_of([w.definition for w in written(self.problem.reference)])
+        slopes += dict.fromkeys(slope for w in functions for slope in w.slopes())
+        self.looks = Looks(numbers=_numbers(search.problem.traced.jaxpr), slopes=slopes)
         called = argument_names(search.problem.candidate, len(search.problem.args))
         for name, arg in zip(called, search.problem.args, strict=True):
             if inputs.is_array(arg):
@@ -472,7 +474,7 @@ class Edited:
         ):
             return  # an edit of such a loop may never end
         with _quietly():
-            for function in written(self.problem.candidate, self.problem.reference)[:FUNCTIONS]:
+            for function in functions:
                 started = time.thread_time()
                 source = self._source(function)
                 left -= time.thread_time() - started

@@ -408,14 +408,10 @@ class Problem:
         what = name_of(self.candidate)
         everything = range(n) if self.argnums is None else self.argnums
         listed = isinstance(result, tuple | list)
-        if listed and self.argnums is not None and len(result) == len(self.argnums):
-            return dict(zip(self.argnums, result, strict=True))
-        if (
-            listed
-            and len(result) == n
-            and not (n == 1 and jax.tree.structure(result) == jax.tree.structure(self.args[0]))
-        ):
-            return dict(enumerate(result))
+        alone = listed and self._is_alone(result, everything)
+        if listed and not alone and len(result) in (len(everything), n):
+            given = everything if len(result) == len(everything) else range(n)
+            return dict(zip(given, result, strict=True))
         if isinstance(result, dict) and (named := self._by_name(result)):
             return named
         if len(everything) == 1:  # a bare array or tree
@@ -444,6 +440,18 @@ class Problem:
             f"for each argument in order: {order} (None for integer arguments), or argnums= must "
             f"say of which arguments they are{self._with_the_loss(result)}"
         )
+
+    def _is_alone(self, result: tuple | list, everything: Sequence[int]) -> bool:
+        """Whether it is the cotangent of one argument, itself a list or a tuple."""
+        form = jax.tree.structure
+        if len(everything) == 1:
+            return form(result) == form(self.args[everything[0]])
+        first = min(v.argument for v in self.variables)
+        if self.kind != "gradient" or form(result) != form(self.args[first]):
+            return False
+        pairs = zip(result, self.args, strict=False)
+        one_of_each = all(r is None or form(r) == form(a) for r, a in pairs)
+        return self.argnums is None and not (len(result) == len(self.args) and one_of_each)
 
     def _too_many(self, result: Any, number: int) -> None:
         """Several cotangents for an array."""

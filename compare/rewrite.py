@@ -15,6 +15,7 @@ import functools
 import heapq
 import inspect
 import linecache
+import re
 import sys
 import textwrap
 import types
@@ -142,6 +143,20 @@ class Written:
             if not looks.counts(ast.unparse(node.value))
         ]
 
+    def slopes(self) -> list[str]:
+        """Functions of one argument that it calls, or that are called like derivatives, at a v."""
+        held = self.function.__globals__
+        own = [held.get(name) for name in _global_names(self.function.__code__)]
+        named = [f for name, f in held.items() if _DERIVATIVE.search(name)]
+        return [
+            f"{f.__name__}(v)"
+            for f in dict.fromkeys(f for f in (*own, *named) if isinstance(f, types.FunctionType))
+            if f.__module__ == self.function.__module__
+            and f is not self.function
+            and f.__code__.co_argcount == 1
+            and held.get(f.__name__) is f
+        ]
+
     @functools.cached_property
     def _own(self) -> tuple[list, list]:
         return _loops_and_sums([self.tree])
@@ -241,6 +256,7 @@ class Rewrite:
         return self.stage > 0 and any(isinstance(p, ast.Return) for p in self.edit.site.parents)
 
 
+_DERIVATIVE = re.compile("prime|deriv|slope|grad|^d_|_d$")
 _FITTED: Any = ast.parse(f"__import__({__name__!r}, fromlist=['fitted']).fitted", mode="eval").body
 _ROUND = ast.parse(f"__import__({a_round.__module__!r}, fromlist=['a_round']).a_round()").body
 

@@ -479,6 +479,9 @@ def _assigned(site: Site) -> Offers:
     if isinstance(target, ast.Subscript):
         cause = "set where it is to be multiplied"
         yield cause, ast.AugAssign(target, ast.Mult(), node.value)
+        for axis in ("1", "0") if isinstance(target.value, ast.Name) else ():
+            count = minus(_of(f"v.sum({axis})", _loaded(target.value)))
+            yield "what was counted left out", ast.Assign([target], count)
     if isinstance(target, ast.Name) and any(
         isinstance(n, ast.Name) and n.id == target.id for n in ast.walk(node.value)
     ):
@@ -519,6 +522,11 @@ def _accumulated(site: Site) -> Offers:
         anew = ast.BinOp(ast.Name(node.target.id, ast.Load()), node.op, node.value)
         yield "changed in place and read again", ast.Assign([node.target], anew)
     yield "added to where it is to be set", ast.Assign([node.target], node.value)
+    for part in ("1:", ":-1") if isinstance(node.target, ast.Name) else ():
+        to = _of(f"v[{part}]", _loaded(node.target))
+        to.ctx = ast.Store()
+        new = ast.AugAssign(to, node.op, _of(f"v[{part}]", node.value))
+        yield "one element too many", new
     for target, value in _slices_exchanged(node.target, node.value):
         yield "order exchanged", ast.AugAssign(target, node.op, value)
     signs = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult}

@@ -130,7 +130,7 @@ Known = tuple[Site, list[str], list[str]]  # with the names and the expressions 
 def _known_sites(tree: Definition, outer: tuple[str, ...], looks: Looks) -> Iterator[Known]:
     containers = _containers(tree)
     free = {text: _free(node) for text, node in looks.fragments.items()}
-    held = [text for text in looks.shapes if _ATTRIBUTE.fullmatch(text)]
+    held = looks.attributes()
     for site in sites(tree):
         names = _names_at(site, outer)
         names += [text for text in held if text.partition(".")[0] in names]
@@ -149,9 +149,6 @@ def _known_sites(tree: Definition, outer: tuple[str, ...], looks: Looks) -> Iter
         if _is_size(site, looks):  # with anything else an array may have no end
             names, texts = ([t for t in of if looks.counts(t)] for of in (names, texts))
         yield site, names, texts
-
-
-_ATTRIBUTE = re.compile(r"[^\W\d]\w*\.(?!(?:T|mT|shape|size|ndim|dtype|at|real|imag)$)[^\W\d]\w*")
 
 
 def _is_size(site: Site, looks: Looks) -> bool:
@@ -549,7 +546,7 @@ _BY_TEXT: tuple[tuple[Callable[[Site, Sequence[str]], Offers], bool], ...] = (
 
 
 # What the chain rule leaves behind a nonlinearity.
-_ELEMENT = re.compile(r"\w+\[\w+( [-+] 1)?\]")
+_ELEMENT = re.compile(r"\w+\[-?\w+( [-+] 1)?\]")
 _INDEXED = re.compile(r"\w+\[[\w:, ]+\]")  # as good as a name: m[t], w[:, None]
 _MASK = re.compile("mask|keep|kept|valid|allow|causal|seen|drop")
 _SLOPES: tuple[tuple[str, Callable[[float, float], bool]], ...] = (

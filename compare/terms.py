@@ -54,7 +54,9 @@ def terms(tree: ast.AST, names: Sequence[str], looks: Looks) -> Iterator[tuple[i
     others = [
         t for t, node in looks.fragments.items() if _names_in(node) <= held and t not in names
     ]
-    texts = [t for t in dict.fromkeys([*names, *others]) if not looks.counts(t)]
+    parts = [t for t in others if isinstance(looks.fragments[t], ast.Subscript)]
+    parts += [t for t in looks.attributes() if t.partition(".")[0] in held]
+    texts = [t for t in dict.fromkeys([*names, *parts, *others]) if not looks.counts(t)]
     at_hand = [*unread(tree, idle, looks)]
     at_hand += [(t, shape) for t in texts for shape in _shape(t, looks)][:AT_HAND]
     suspects = {id(node) for node in looks.suspects}
@@ -66,7 +68,7 @@ def terms(tree: ast.AST, names: Sequence[str], looks: Looks) -> Iterator[tuple[i
             found = [text for when, shape, text in made if when == stage and spreads(shape, here)]
             handed_on = isinstance(site.node, ast.Name) and isinstance(site.parents[-1], _HANDING)
             if stage == 2 and here and not handed_on and not _subtracts(site.node, own):
-                alike = [t for t, shape in at_hand if t in names and shape == here]
+                alike = [t for t, shape in at_hand if shape == here and t in (*names, *parts)]
                 found += dict.fromkeys(f.format(own, t) for f in _OF_ITSELF for t in alike)
             for text in found:
                 if text not in (own, f"({own})"):

@@ -852,3 +852,24 @@ def test_a_dtype_written_out_in_the_users_code():
         assert "reference" in report.problem
         assert "last" in report.problem
         assert "float64" in report.problem
+
+
+# --- of which argument it is ---------------------------------------------------------------------
+
+
+def chain(ws, x):
+    return (ws[1] @ jnp.tanh(ws[0] @ x)).sum()
+
+
+def of_the_weights(ws, x):
+    h = jnp.tanh(ws[0] @ x)
+    return [jnp.outer(ws[1].sum(0) * (1 - h**2), x), jnp.outer(jnp.ones(3), h)]
+
+
+@pytest.mark.parametrize("argnums", [None, [0]])
+def test_a_list_of_as_many_as_there_are_arguments_is_the_gradient_of_the_first(argnums):
+    rng = np.random.default_rng(0)
+    args = [rng.normal(size=(3, 3)) for _ in range(2)], rng.normal(size=3)
+    report = examine(of_the_weights, chain, *args, kind="gradient", argnums=argnums)
+    assert [q.path for q in report.gradients] == ["ws[0]", "ws[1]"]
+    assert report.ok

@@ -445,3 +445,110 @@ def test_a_slope_that_the_reference_has_for_zero():
 
     report = examine(backward, leaky, normal(4, 3), normal(3, 5), kind="backward")
     assert "write `jnp.where(x @ w > 0, 1, 0.2)`" in str(report)
+
+
+def output(z):
+    return np.tanh(z) + 0.1 * z
+
+
+def output_prime(z):
+    return 1 - np.tanh(z) ** 2 + 0.1
+
+
+def squares(ws, x):
+    for w in ws:
+        z = w @ x
+        x = jnp.tanh(z) + 0.1 * z
+    return (x**2).sum()
+
+
+def squares_by_layers(ws, x):
+    zs, xs = [], [x]
+    for w in ws:
+        zs.append(w @ xs[-1])
+        xs.append(output(zs[-1]))
+    delta = 2 * xs[-1]
+    dws = [np.zeros_like(w) for w in ws]
+    for k in reversed(range(len(ws))):
+        dws[k] = np.outer(delta, xs[k])
+        if k:
+            delta = (ws[k].T @ delta) * output_prime(zs[k - 1])
+    return dws
+
+
+def test_the_slope_that_a_function_of_the_users_gives():
+    args = [normal(4, 3), normal(3, 4)], normal(3)
+    report = examine(squares_by_layers, squares, *args, kind="gradient", argnums=[0])
+    assert "a factor left out: write `2 * xs[-1] * output_prime(zs[-1])`" in str(report)
+
+
+class Kept:
+    pass
+
+
+def softmaxes(x, w):
+    return jax.nn.softmax(x @ w)
+
+
+def one_by_one_by_an_attribute(x, w, dy):
+    kept = Kept()
+    e = np.exp(x @ w)
+    kept.p = e / e.sum(-1, keepdims=True)
+    dz = kept.p * dy
+    return dz @ w.T, x.T @ dz
+
+
+def one_by_one_by_a_key(x, w, dy):
+    e = np.exp(x @ w)
+    kept = {"p": e / e.sum(-1, keepdims=True)}
+    dz = kept["p"] * dy
+    return dz @ w.T, x.T @ dz
+
+
+@pytest.mark.parametrize(
+    ("backward", "p"), [(one_by_one_by_an_attribute, "kept.p"), (one_by_one_by_a_key, "kept['p']")]
+)
+def test_the_rest_of_a_softmax_that_is_kept_in_something(backward, p):
+    report = examine(backward, softmaxes, normal(4, 3), normal(3, 5), kind="backward")
+    rest = f"{p} * dy - {p} * ({p} * dy).sum(-1, keepdims=True)"
+    assert f"a forgotten term: write `{rest}`" in str(report)
+
+
+# --- a part --------------------------------------------------------------------------------------
+
+
+def margins(w, x, y):
+    s = x @ w
+    rows = jnp.arange(len(x))
+    m = jnp.maximum(0, s - s[rows, y][:, None] + 1)
+    return m.at[rows, y].set(0).sum()
+
+
+def margins_counted_once(w, x, y):
+    s = x @ w
+    rows = np.arange(len(x))
+    m = ((s - s[rows, y][:, None] + 1) > 0).astype(float)
+    m[rows, y] = 0
+    m[rows, y] = -1
+    return x.T @ m
+
+
+def test_what_is_to_be_counted():
+    args = normal(4, 5), normal(6, 4), np.array([0, 3, 1, 4, 4, 2])
+    report = examine(margins_counted_once, margins, *args, kind="gradient", argnums=[0])
+    assert "what was counted left out: write `m[rows, y] = -m.sum(1)`" in str(report)
+
+
+def ridge(theta, x):
+    return jnp.tanh(x @ theta).sum() + 0.3 * (theta[1:] ** 2).sum()
+
+
+def ridge_of_the_bias_too(theta, x):
+    grad = x.T @ (1 - np.tanh(x @ theta) ** 2)
+    grad += 0.6 * theta
+    return grad
+
+
+def test_the_bias_that_is_not_regularised():
+    report = examine(ridge_of_the_bias_too, ridge, normal(4), normal(7, 4), kind="gradient")
+    assert "one element too many: write `grad[1:] += (0.6 * theta)[1:]`" in str(report)
