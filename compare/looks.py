@@ -214,7 +214,7 @@ def _indexed(looks: Looks) -> None:
     ends = {ast.unparse(node.slice) for node in parts if _is_constant(node.slice)}
     for node in parts if ends else ():
         for index in ends if isinstance(node.value, ast.Name) else ():
-            text = f"{node.value.id}[{index}]"
+            text = f"{ast.unparse(node.value)}[{index}]"
             looks.fragments.setdefault(text, ast.parse(text, mode="eval").body)
     for node in parts:  # the step before, and the next
         match node.slice:

@@ -442,8 +442,8 @@ class Instance:
 
     def right_for(self, shapes: Sequence[tuple[int, ...]]) -> bool:
         """In the elements that arrays of these shapes have, too: of others they tell nothing."""
-        return agree(*([_part(x, s) for x, s in zip(of, shapes, strict=True)]
-                        for of in (self.truth, self.hand)))  # fmt: skip
+        truth, hand = (list(map(_part, of, shapes)) for of in (self.truth, self.hand))
+        return agree(truth, hand)
 
 
 class Edited:

@@ -56,8 +56,6 @@ def mends(
 class _Search(Search):
     """The derivation, and what autodiff gives at a few inputs."""
 
-    traceable = False  # as it is
-
     def __init__(
         self, problem: Problem, reference: Row, column: Sequence[np.ndarray], kept: Kept,
         trouble: Trouble,
@@ -70,6 +68,10 @@ class _Search(Search):
         self.columns, self._everything = ([*each] for each in zip(*rows, strict=True))
         self.given = 1
         self.expect(problem.verified)
+
+    @property
+    def traceable(self) -> bool:
+        return False  # as it is
 
     @property
     def before(self) -> list[np.ndarray]:
