@@ -352,7 +352,7 @@ def named(row: dict) -> list[str]:
         f"Of the {row['caught']} that it caught, handgrad named the cause of {row['cause named']} "
         f"({row['cause named'] / row['caught']:.1%}): the category of {row['category named']}, and "
         f"the line with a change that mends it of {row['line named']} among the "
-        f"{row['with a line']} whose mistake has a line. Not named:"
+        f"{row['with a line']} whose mistake has a line." + " Not named:" * bool(row["not named"])
     ]
 
 
@@ -391,7 +391,17 @@ def parse() -> argparse.Namespace:
         "--join", metavar="FILE", nargs="+", type=Path, help="what such runs wrote, and run nothing"
     )
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the table")
-    return parser.parse_args()
+    options = parser.parse_args()
+    share = re.fullmatch(r"(\d+)/(\d+)", options.share)
+    if share is None or not 1 <= int(share[1]) <= int(share[2]):
+        parser.error(f"--share is {options.share}; it must be I/N with I from 1 to N, such as 1/2")
+    for file in options.join or ():
+        if not file.is_file():
+            parser.error(f"--join: there is no file {file}")
+    for file in filter(None, (options.json, options.markdown)):  # known before an hour of work
+        if file.is_dir() or not file.absolute().parent.is_dir():
+            parser.error(f"{file} cannot be written: it is a folder, or in none that there is")
+    return options
 
 
 def join(files: list[Path]) -> tuple[list[Entry], dict[str, list[Answer]], dict[str, float]]:
@@ -424,7 +434,7 @@ def main() -> None:
     entries = [e for e in ENTRIES if re.search(options.k, e.name, re.IGNORECASE)][part - 1 :: parts]
     if not names or not entries:
         raise SystemExit(
-            f"nothing to run: checkers are {', '.join(CHECKERS)}; -k matched {len(entries)} entries"
+            f"nothing to run: checkers are {'; '.join(CHECKERS)}; -k matched {len(entries)} entries"
         )
 
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()

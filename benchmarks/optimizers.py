@@ -112,10 +112,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=25, help="timed updates of each (25)")
     parser.add_argument("names", nargs="*", help="only these optimisers")
     given = parser.parse_args(arguments)
+    if given.rounds < 1:
+        parser.error("--rounds must be at least 1")
     unknown = set(given.names) - CASES.keys()
     if unknown:
         parser.error(
-            f"no such optimiser: {', '.join(sorted(unknown))}; there are: {', '.join(CASES)}"
+            f"no such optimiser: {'; '.join(sorted(unknown))}; there are: {'; '.join(CASES)}"
         )
     names = given.names or list(CASES)
     console = Console(stderr=True)

@@ -347,12 +347,18 @@ def _check(options: argparse.Namespace) -> int:
         raise Mistake("--json - and --junit - cannot share the standard output; name a file")
     for path in filter(None, (options.json, options.junit)):
         _writable(path)
+    coverage = options.coverage or options.coverage_min is not None
+    if coverage and options.sources:
+        raise Mistake(
+            "--coverage measures what the sample inputs of a backward exercise; the derivations of "
+            "--sources are verified line by line instead: leave one of the two out"
+        )
     with _pool(options) as pool:
         _ask_for(options.platform, pool)
         items, unusable = selection.select(options, pool)
         found, stop = _examine(options, pool, items)
         measured = []
-        if stop is None and (options.coverage or options.coverage_min is not None):
+        if stop is None and coverage:
             measured, stop = _measure(options, pool, items)
     seconds = time.monotonic() - begin
     out = console.output(stderr="-" in (options.json, options.junit))
@@ -579,7 +585,8 @@ def _fuzz(options: argparse.Namespace) -> int:
             if report.ok:
                 report = searched(
                     report, *sides, target.args, **given, functions=target.functions,
-                    trials=options.trials, seconds=max(0.0, until - time.monotonic()),
+                    alike=target.alike, trials=options.trials,
+                    seconds=max(0.0, until - time.monotonic()),
                     progress=lambda n, name=target.id: bar.advance(name, n),
                 )  # fmt: skip
             ok = _told(out, target.id, report) and ok

@@ -173,7 +173,7 @@ class Fitting:
     """A table; where it does not fit, without its lesser columns, or as a paragraph a row."""
 
     columns: Mapping[str, Sequence[str | Text]]
-    lesser: Sequence[str]  # numbers, of which the summary has the sums
+    lesser: Sequence[str]  # what another column or the summary tells as well
     folding: Sequence[str]  # what may go over several lines
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -183,7 +183,8 @@ class Fitting:
             if sum(self._width(console, options, n) + 3 for n in shown) <= options.max_width:
                 table = _table()
                 for header in shown:
-                    justify = "right" if header in self.lesser else "left"
+                    numbers = all(str(cell)[:1].isdigit() for cell in shown[header])
+                    justify = "right" if numbers and header in self.lesser else "left"
                     table.add_column(header, justify=justify, no_wrap=header not in self.folding)
                 for cells in zip(*shown.values(), strict=True):
                     table.add_row(*cells)
@@ -192,6 +193,8 @@ class Fitting:
         for title, *cells in zip(*shown.values(), strict=True):
             yield Text(str(title), "bold")
             for header, cell in zip(list(shown)[1:], cells, strict=True):
+                if not str(cell):
+                    continue
                 lines = Text.assemble(f"{header}: ", cell).wrap(console, options.max_width - 2)
                 yield from (Text.assemble("  ", line) for line in lines)
 
@@ -371,27 +374,24 @@ def _alike(changes: Iterable["Survivor"]) -> list[str]:
     ]
 
 
-def trace_table(rows: Sequence["Trace"]) -> Table:
+def trace_table(rows: Sequence["Trace"]) -> Fitting:
     """From a claim of the documents to the code that runs, one row a derivation."""
-    table = _table()
-    for name in ("claim", "derivation", "source", "manual", "reference", "verdict"):
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        style = "" if row.ok else "bold red"
-        cells = (row.claim, row.derivation, row.source, row.manual, row.reference, row.verdict)
-        table.add_row(*map(Text, cells), style=style)
-    return table
+    names = ("claim", "derivation", "source", "manual", "reference", "verdict")
+    columns: dict[str, list[str | Text]] = {
+        name: [Text(getattr(row, name), "" if row.ok else "bold red") for row in rows]
+        for name in names
+    }
+    return Fitting(columns, ("reference",), names[1:5])
 
 
-def list_table(items: Sequence[Item]) -> Table:
+def list_table(items: Sequence[Item]) -> Fitting:
     """One row an item."""
-    table = _table()
-    for name in ("case", "function", "inputs"):
-        table.add_column(name, overflow="fold")
-    for item in items:
-        room = "manual." if item.origin == CASES else ""
-        table.add_row(item.id, room + item.function, item.sample)
-    return table
+    columns: dict[str, list[str | Text]] = {
+        "case": [Text(item.id) for item in items],
+        "function": [("manual." if i.origin == CASES else "") + i.function for i in items],
+        "inputs": [Text(item.sample) for item in items],
+    }
+    return Fitting(columns, ("function",), ("inputs",))
 
 
 def markdown_table(items: Sequence[Item]) -> str:
@@ -409,19 +409,16 @@ def markdown_table(items: Sequence[Item]) -> str:
     return "\n".join(lines)
 
 
-def lowering_table(found: Sequence["Lowered"]) -> Table:
+def lowering_table(found: Sequence["Lowered"]) -> Fitting:
     """One row a sample of an operation: whether it lowers, or why not, and into what."""
-    table = _table()
-    table.add_column("operation", overflow="fold")
-    table.add_column("lowers", overflow="fold")
-    table.add_column("forward, bytes", justify="right")
-    table.add_column("backward, bytes", justify="right")
-    table.add_column("custom calls")
-    for row in found:
-        verdict = Text("✓", "green") if row.ok else Text(f"✗ {row.reasons}", "red")
-        sizes = (f"{row.forward.size:,}", f"{row.backward.size:,}")
-        table.add_row(row.id, verdict, *sizes, ", ".join(row.custom_calls) or "none")
-    return table
+    columns: dict[str, list[str | Text]] = {
+        "operation": [Text(row.id) for row in found],
+        "lowers": [Text("✓", "green") if r.ok else Text(f"✗ {r.reasons}", "red") for r in found],
+        "forward, bytes": [f"{row.forward.size:,}" for row in found],
+        "backward, bytes": [f"{row.backward.size:,}" for row in found],
+        "custom calls": [", ".join(row.custom_calls) or "none" for row in found],
+    }
+    return Fitting(columns, ("custom calls", "backward, bytes", "forward, bytes"), ("lowers",))
 
 
 def lowering_summary(found: Sequence["Lowered"], seconds: float) -> Text:
@@ -468,8 +465,13 @@ def code(console: Console, sides: Mapping[str, str]) -> None:
         console.print(Padding(_syntax(text), (0, 0, 1, 2)))
 
 
-def _syntax(text: str) -> Syntax:
-    return Syntax(text, "python", theme="ansi_dark", background_color="default", word_wrap=True)
+def _syntax(text: str) -> Text:
+    """In colours, and wrapped where a line is too long: a `Syntax` of Rich is cut off there."""
+    style = Syntax("", "python", theme="ansi_dark", background_color="default", word_wrap=True)
+    found = style.highlight(text)
+    found.overflow = "fold"
+    found.rstrip()
+    return found
 
 
 def _table() -> Table:

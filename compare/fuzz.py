@@ -49,26 +49,29 @@ def search(
     candidate: Callable, reference: Callable, args: tuple, *, kind: Kind = "function",
     argnums: Sequence[int] | None = None, seed: int = 0, trials: int = TRIALS,
     seconds: float = np.inf, progress: Callable[[int], None] = lambda done: None,
+    alike: Sequence[tuple] = (),
 ) -> Found:  # fmt: skip
     """Try inputs like `args`, of other shapes and scales, with special values and ties in them.
 
     seconds: stop then, whatever has been tried. progress(trials): called now and then.
+    alike: arguments that were drawn in the same way; what signs they may have, all of them tell.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        whole = _Search(candidate, reference, args, kind, argnums, seed, seconds)
+        whole = _Search(candidate, reference, args, kind, argnums, seed, seconds, alike)
         return whole.run(trials, progress)
 
 
 class _Search:
     def __init__(
         self, candidate: Callable, reference: Callable, args: tuple, kind: Kind,
-        argnums: Sequence[int] | None, seed: int, seconds: float,
+        argnums: Sequence[int] | None, seed: int, seconds: float, alike: Sequence[tuple] = (),
     ):  # fmt: skip
         self.sides, self.argnums, self.seed = (candidate, reference), argnums, seed
         self.kind: Kind = kind
         self.leaves, self.tree = jax.tree.flatten(args)
-        self.domains = [inputs.Domain.of(leaf) for leaf in self.leaves]
+        drawn = [jax.tree.leaves(each) for each in (args, *alike)]
+        self.domains = [inputs.Domain.of_draws(*leaves) for leaves in zip(*drawn, strict=True)]
         self.until = time.monotonic() + seconds
         self.rng = witness.seeded(seed, "search")
         self.steps = STEPS
@@ -95,12 +98,12 @@ class _Search:
 
     def _samples(self, sizes: inputs.Sizes | inputs.Axes, n: int) -> list[list[Any]]:
         """Samples of one shape; what is no variable (labels, masks) is the same in all of them."""
-        base = inputs.draw(self.leaves, sizes, self.rng)
+        base = inputs.draw(self.leaves, sizes, self.rng, self.domains)
         if not sizes and self.rng.random() < 0.5:
             base = self.leaves
         samples = []
         for _ in range(n):
-            new = inputs.draw(self.leaves, sizes, self.rng)
+            new = inputs.draw(self.leaves, sizes, self.rng, self.domains)
             alone = int(self.rng.integers(len(new))) if self.rng.random() < 0.3 else None
             samples.append(
                 [

@@ -67,6 +67,14 @@ class Domain:
         x = x.astype(float)
         return cls(_kind(x), float(x.min()), float(x.max()))
 
+    @classmethod
+    def of_draws(cls, leaf: Any, *others: Any) -> "Domain":
+        """Of what was drawn again and again: a sign that some do not have is owed to chance."""
+        own = cls.of(leaf)
+        alike = [np.asarray(x) for x in (leaf, *others) if np.shape(x) == np.shape(leaf)]
+        whole = cls.of(np.stack(alike)) if own.others else own
+        return whole if whole.kind == "free" else own
+
     def allows(self, value: float) -> bool:
         """Whether an entry may be this, whatever the others are."""
         match self.kind:
@@ -333,14 +341,17 @@ def _together(n: int, m: int, sizes: Sequence[int]) -> list[Sizes]:
     return [{n: m}, *({n: m} | more for more in (multiples, one_more) if more)]
 
 
-def draw(leaves: Sequence[Any], sizes: Mapping[Any, int], rng: np.random.Generator) -> list[Any]:
+def draw(
+    leaves: Sequence[Any], sizes: Mapping[Any, int], rng: np.random.Generator,
+    domains: Sequence[Domain] | None = None,
+) -> list[Any]:  # fmt: skip
     """Every leaf drawn anew, with other sizes; labels stay below the sizes that they were below.
 
-    sizes: `Sizes`, or `Axes`.
+    sizes: `Sizes`, or `Axes`. domains: those of the leaves, if it is not they that tell.
     """
     new = []
     for i, leaf in enumerate(leaves):
-        domain = Domain.of(leaf)
+        domain = Domain.of(leaf) if domains is None else domains[i]
         if domain.kind == "fixed":
             new.append(leaf)
             continue

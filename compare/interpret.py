@@ -209,7 +209,8 @@ class Program:
     def _step(self, step: "_Step", inputs: list, after: After | None) -> list:
         eqn = step.eqn
         if step.control is not None and not self._better_compiled(step, inputs, after):
-            return step.control(self, eqn, inputs, after)
+            with getattr(after, "within", contextlib.nullcontext)(eqn):
+                return step.control(self, eqn, inputs, after)
         if step.rule is not None:
             try:
                 result = step.rule(*inputs, **step.params)

@@ -601,7 +601,8 @@ class Edited:
                     tells = other.telling or not self.before
                     if chosen and tells and (other is trial or trial.adds):
                         self.search.here.append(mend)
-        return _latest_first(found.values())
+        forward = [mend for key, mend in found.items() if edit[key].forward]
+        return sorted(_latest_first(found.values()), key=lambda mend: mend in forward)
 
     def several(self) -> list[Mend]:
         """An edit after which some gradient is right that was not, and so on until all are."""

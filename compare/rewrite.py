@@ -255,7 +255,13 @@ class Rewrite:
         """Whether it is of what a function returns: what was wrong before comes out right there."""
         return self.stage > 0 and any(isinstance(p, ast.Return) for p in self.edit.site.parents)
 
+    @property
+    def forward(self) -> bool:
+        """Whether the forward is changed for the sake of the backward: it may be right."""
+        return bool(_FORWARD.search(self.written.function.__name__))
 
+
+_FORWARD = re.compile("forward|fwd|__call__|__init__")
 _DERIVATIVE = re.compile("prime|deriv|slope|grad|^d_|_d$")
 _FITTED: Any = ast.parse(f"__import__({__name__!r}, fromlist=['fitted']).fitted", mode="eval").body
 _ROUND = ast.parse(f"__import__({a_round.__module__!r}, fromlist=['a_round']).a_round()").body

@@ -147,6 +147,8 @@ def verdict_of(item: Item, outcome: Outcome) -> Verdict:
         return dataclasses.replace(outcome.value, printed=outcome.printed)
     trace = "".join(f"\n  {line}" for line in outcome.traceback.splitlines())
     text = f"✗ {item.id}: not compared\n  the examination {outcome.failure}{trace}"
+    if outcome.status == "timeout":
+        text += "\n  give it smaller inputs, or more time with --timeout SECONDS"
     data = {"ok": False, "name": item.id, "problem": outcome.failure}
     return Verdict(outcome.status, text, data=data, printed=outcome.printed)
 

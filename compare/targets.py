@@ -11,6 +11,8 @@ from handgrad.compare.mistake import Mistake, nearest
 
 __all__ = ["Target", "targets"]
 
+DRAWS = 8  # of a specification, to see the signs that it has
+
 
 @dataclasses.dataclass(frozen=True)
 class Target:
@@ -20,6 +22,7 @@ class Target:
     candidate: Callable[..., Any]
     reference: Callable[..., Any]
     args: tuple
+    alike: tuple[tuple, ...] = ()  # arguments of other seeds
     kind: declare.Kind = "function"
     argnums: tuple[int, ...] | None = None
     functions: tuple[reproduce.Spelled, reproduce.Spelled] | None = None
@@ -50,8 +53,13 @@ def _built_in(name: str, seed: int) -> list[Target]:
             hand, plain = (getattr(room, case.function) for room in (manual, reference))
             if case.config:
                 hand, plain = (functools.partial(f, **case.config) for f in (hand, plain))
-            found.append(Target(case.id, hand, plain, case.draw(seed)))
+            args, *alike = _draws(case, seed)
+            found.append(Target(case.id, hand, plain, args, tuple(alike)))
     return found
+
+
+def _draws(case: cases.Case, seed: int) -> list[tuple]:
+    return [case.draw(seed + k) for k in range(DRAWS)]
 
 
 def _in_file(path: str, inside: str, seed: int) -> list[Target]:
@@ -82,11 +90,11 @@ def _in_file(path: str, inside: str, seed: int) -> list[Target]:
         case = cases.Case(d.name, *d.args)
         case.topic = os.path.basename(path)
         try:
-            args = case.draw(seed)
+            args, *alike = _draws(case, seed)
         except Exception as error:
             raise Mistake(f"{path}::{name}: {suite.undrawable(error)}") from None
         found.append(Target(
-            f"{path}::{name}", d.candidate, d.reference, args, d.kind, d.argnums,
+            f"{path}::{name}", d.candidate, d.reference, args, tuple(alike), d.kind, d.argnums,
             (reproduce.Spelled("d.candidate", *needs), reproduce.Spelled("d.reference")),
         ))  # fmt: skip
     return found

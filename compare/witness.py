@@ -1,5 +1,6 @@
 """The witnesses: autodiff in float64, its measured noise floor, and numerical derivatives."""
 
+import contextlib
 import functools
 import zlib
 from collections.abc import Callable, Sequence
@@ -191,7 +192,17 @@ class Rounding(Fixed):
     def __init__(self, rng: np.random.Generator, own: bool, rows: int):
         super().__init__()
         self.salts, self.own = rng.integers(2**63, size=rows).astype(np.uint64), own
-        self.operations: dict[int, int] = {}
+        self.operations: dict[tuple[int, ...], int] = {}
+        self.calls: tuple[int, ...] = ()  # in which the operation is made
+
+    @contextlib.contextmanager
+    def within(self, eqn):
+        """One function that is called twice, with equal numbers too, errs independently."""
+        self.calls, before = (*self.calls, id(eqn)), self.calls
+        try:
+            yield
+        finally:
+            self.calls = before
 
     def __call__(self, eqn, inputs, results):
         super().__call__(eqn, inputs, results)
@@ -205,7 +216,7 @@ class Rounding(Fixed):
         if name == "convert_element_type" and not self._narrows(inputs, results):
             return results
         # two operations err independently, of equal results too
-        number = self.operations.setdefault(id(eqn), len(self.operations))
+        number = self.operations.setdefault((*self.calls, id(eqn)), len(self.operations))
         salts = self.salts + np.uint64(number * STRIDE % 2**64)
         return [
             self._perturb(r, salts, primitives.added(eqn, inputs, r), _exact(eqn, inputs, r), own)

@@ -231,3 +231,24 @@ def gate(x, g, b):
 def test_the_line_and_its_mend(hand, reference, args, kind, wrong, mended):
     found = mends(hand, reference, *args, kind=kind)
     assert any(f":{line_of(wrong)}:" in text and mended in text for text in found), found
+
+
+class Tanh:
+    def forward(self, x):
+        self.y = np.tanh(x)
+        return self.y
+
+    def backward(self, dy):
+        return dy * (1 - self.y)  # !
+
+
+def by_an_object(x, dy):
+    layer = Tanh()
+    layer.forward(x)
+    return (layer.backward(dy),)
+
+
+def test_the_backward_comes_before_the_forward_that_would_do_as_well():
+    first, *_ = mends(by_an_object, jnp.tanh, normal(4, 3))
+    assert f":{line_of(Tanh.backward)}: " in first
+    assert "1 - self.y ** 2" in first

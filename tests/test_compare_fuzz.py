@@ -518,3 +518,28 @@ def test_a_file_that_cannot_be_used(tmp_path, capsys):
     path.write_text("1 / 0", "utf-8")
     assert cli.main(["fuzz", str(path)]) == 2
     assert "it raised ZeroDivisionError: division by zero" in capsys.readouterr().err
+
+
+# --- signs that a small sample owes to chance -----------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_signs_of_a_specification_are_those_of_many_draws(seed, tmp_path, capsys):
+    file = tmp_path / "one_number.py"
+    file.write_text(
+        "import jax\n"
+        "from handgrad.compare import backward_of\n"
+        "from handgrad.compare.cases import normal\n"
+        "@backward_of(jax.nn.relu, normal(1))\n"
+        "def half(x, dy):\n"
+        "    return (jax.numpy.where(x > 0, dy, 0.5 * dy),)\n"
+    )
+    assert cli.main(["fuzz", str(file), "--seed", str(seed)]) == 1
+    assert "the gradient is wrong for x" in capsys.readouterr().out
+
+
+def test_signs_that_all_draws_have_are_kept():
+    one, others = np.array([0.5]), [np.array([x]) for x in (0.3, 2.0)]
+    assert inputs.Domain.of_draws(one, *others).kind == "unit interval"
+    assert inputs.Domain.of_draws(one, *others, np.array([-1.0])).kind == "free"
+    assert inputs.Domain.of_draws(np.array([1, 2]), np.array([-1, 5])).kind == "integers"

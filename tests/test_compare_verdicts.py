@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from handgrad import manual
 from handgrad.compare import examine
 
 RNG = np.random.default_rng(0)
@@ -827,3 +828,21 @@ def test_wrong(name):
     assert not report.ok, str(report)
     assert report.problem is None, str(report)
     assert any(q.wrong for q in report.gradients)
+
+
+# --- a function that is called twice -------------------------------------------------------------
+
+
+def divergence(a, b):
+    p, q = jax.nn.log_softmax(a), jax.nn.log_softmax(b)
+    return (jnp.exp(p) * (p - q)).sum()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_roundings_of_two_calls_do_not_cancel(seed):
+    """Of two almost certain predictions log_softmax rounds both to 0, the derivation neither."""
+    a, b = np.random.default_rng(seed).normal(size=(2, 4)) * 100
+    b[a.argmax()] = b.max() + 20 + a.max() / 10
+    assert 0 < manual.kl_divergence_with_logits(a, b) < 1e-6
+    report = examine(manual.kl_divergence_with_logits, divergence, a, b)
+    assert report.ok, str(report)

@@ -19,7 +19,7 @@ class Result:
     curves: dict[str, Any]  # what the picture shows
 
     def __str__(self) -> str:
-        numbers = ", ".join(f"{name} {value:.4g}" for name, value in self.measured.items())
+        numbers = "; ".join(f"{name} = {value:.4g}" for name, value in self.measured.items())
         return f"{'✓' if self.holds else '✗'} {self.claim} {self.statement}: {numbers}"
 
 
