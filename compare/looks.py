@@ -213,7 +213,7 @@ def _indexed(looks: Looks) -> None:
     simple = {ast.unparse(node.slice) for node in parts if isinstance(node.slice, ast.Name)}
     ends = {ast.unparse(node.slice) for node in parts if _is_constant(node.slice)}
     for node in parts if ends else ():
-        for index in ends if isinstance(node.value, ast.Name) else ():
+        for index in ends if ast.unparse(node.value) in looks.groups - {*looks.shapes} else ():
             text = f"{ast.unparse(node.value)}[{index}]"
             looks.fragments.setdefault(text, ast.parse(text, mode="eval").body)
     for node in parts:  # the step before, and the next

@@ -79,6 +79,12 @@ def _staged(tree: Definition, outer: tuple[str, ...], looks: Looks) -> Iterator[
                 several = [n for n in (*names, *chosen) if any(looks.shapes.get(n, ()))]
                 for cause, new in _over_totals(site, several):
                     yield stage, Edit(cause, site, new)
+            for site, names, texts in known if looks.slopes else ():
+                at = [*names, *(t for t in texts if _ELEMENT.fullmatch(t))]
+                at = [n for n in at if looks.fits(site, n, False) and looks.shapes.get(n) != {()}]
+                of_inputs = [_at(form, name) for form in looks.slopes for name in at]
+                for cause, new in _times(site, of_inputs):
+                    yield stage, Edit(cause, site, new)
     for offers, alike in _BY_TEXT:
         stage += 1
         for site, _, texts in known:
@@ -430,14 +436,13 @@ def _terms(site: Site, values: Sequence[str]) -> Offers:
 
 
 def _slopes(names: Sequence[str], looks: Looks) -> list[str]:
-    """The slopes of what may have had these for its outputs, or, in the reference, its inputs."""
-    of_outputs = [
+    """The slopes of what may have had these for its outputs."""
+    return [
         form.replace("v", name)
         for form, possible in _SLOPES
         for name in names
         if name not in looks.ranges or possible(*looks.ranges[name])
     ]
-    return [*of_outputs, *(_at(form, name) for form in looks.slopes for name in names)]
 
 
 def slopes_of(trees: Sequence[ast.AST]) -> list[str]:
