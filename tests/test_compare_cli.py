@@ -390,7 +390,7 @@ def test_figures_are_saved_and_their_claims_told(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(figures, "save_all", save_all)
     assert cli.main(["figures", "some/folder", "--seed", "3"]) == 0
     assert asked == {"directory": "some/folder", "seed": 3}
-    assert capsys.readouterr().out == f"✓ N8 a claim: n 1\n  {tmp_path / 'xor.png'}\n"
+    assert capsys.readouterr().out == f"✓ N8 a claim: n = 1\n  {tmp_path / 'xor.png'}\n"
     assert cli.main(["figures", "some/folder"]) == 1
 
 
