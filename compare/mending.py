@@ -48,7 +48,7 @@ SECONDS = {
     "missing": 1.5,
     "further": 2.0,
     "looking": 1.0,
-    "several": 6.0,
+    "several": 9.0,
 }  # by a run of the derivation as it is
 REST: tuple[Kind, ...] = ("unlikely", "forgotten", "named", "missing", "further")
 OF_SEVERAL: tuple[tuple[Kind, ...], ...] = (("likely", "simple"), ("unlikely", "named"))
