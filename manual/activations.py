@@ -20,6 +20,7 @@ from handgrad.manual.numerics import (
     logistic,
     logistic_parts,
     normalise,
+    probabilities_and_rest,
     rounded,
     tanh_and_slope,
     widen,
@@ -361,20 +362,27 @@ def softmax(x, *, axis=-1):
 def _(residuals, dy, *, axis):
     y, total = residuals
     p, d = widen(y), widen(dy)
-    above_half = (total < 2).any()  # the largest entry is 1 / total
-    d = d - lax.cond(above_half, _of_the_largest(int(axis)), _of_none, p, d, total)
-    dx = p * (d - (p * d).sum(axis, keepdims=True))
-    return (dx.astype(y.dtype),)
+    certain = (total < 2).any()  # the largest entry is 1 / total
+    shift, mean = lax.cond(certain, _about_the_largest(int(axis)), _about_zero(int(axis)), p, d)
+    return ((p * (d - shift - mean)).astype(y.dtype),)
 
 
 @functools.cache  # one function an axis: a branch that is new is compiled anew, outside of `jit`
-def _of_the_largest(axis):
-    # p rounds to 1 above ½, else to 0
-    return lambda p, d, _total: (jnp.round(p) * d).sum(axis, keepdims=True)
+def _about_the_largest(axis):
+    def about_the_largest(p, d):
+        shift = (jnp.round(p) * d).sum(axis, keepdims=True)  # p rounds to 1 above ½, else to 0
+        return shift, (p * (d - shift)).sum(axis, keepdims=True)
+
+    return about_the_largest
 
 
-def _of_none(_p, _d, total):
-    return jnp.zeros_like(total)
+@functools.cache
+def _about_zero(axis):
+    def about_zero(p, d):
+        mean = (p * d).sum(axis, keepdims=True)
+        return jnp.zeros_like(mean), mean
+
+    return about_zero
 
 
 def _axis_of(name, x, axis):
@@ -392,9 +400,8 @@ def log_softmax(x, *, axis=-1):
 
     x: any shape with at least one axis. axis: int. Returns the same shape; bfloat16 and float16
     are computed in float32.
-    Backward: x̄ᵢ = ȳᵢ − pᵢ Σⱼ ȳⱼ = ȳᵢ(1 − pᵢ) − pᵢ(Σⱼ ȳⱼ − ȳᵢ) with p = eʸ and 1 − p = −(eʸ − 1):
-    the gradient of an almost certain class keeps its digits. Where there is none, the first form
-    has them too.
+    Backward: x̄ᵢ = ȳᵢ − pᵢ Σⱼ ȳⱼ = ȳᵢ(1 − pᵢ) − pᵢ(Σⱼ ȳⱼ − ȳᵢ) with p = eʸ and 1 − p made of the
+    exponentials of the others: the gradient of an almost certain class keeps its digits.
     x is kept with two numbers a row instead of y, which a narrow dtype rounds too much for eʸ.
     Raises ValueError for an axis that x does not have or that is empty, TypeError for integers.
     Source: "Fundamentals of deep learning" (ch. 3), eq. 3.15–3.18.
@@ -411,19 +418,10 @@ def log_softmax(x, *, axis=-1):
 @log_softmax.backward
 def _(residuals, dy, *, axis):
     x, normaliser = residuals
-    y, dz = log_probabilities(x, normaliser), widen(dy)
-    total = dz.sum(axis, keepdims=True)
-    certain = (normaliser[1] < 0.5).any()
-    dx = lax.cond(certain, _with_a_certain_class, _without, y, dz, total)
-    return (dx.astype(x.dtype),)
-
-
-def _with_a_certain_class(y, dz, total):
-    return -dz * expm1(y) - exp(y) * (total - dz)
-
-
-def _without(y, dz, total):
-    return dz - exp(y) * total
+    p, not_p = probabilities_and_rest(x, normaliser)
+    dz = widen(dy)
+    total = rounded(dz.sum(axis, keepdims=True))  # or the sum's kernel makes all that follows too
+    return ((dz * not_p - p * (total - dz)).astype(x.dtype),)
 
 
 @op

@@ -24,6 +24,8 @@ from handgrad.manual.numerics import (
     logistic,
     normalise,
     probabilities,
+    probabilities_and_rest,
+    rounded,
     wide,
     widen,
 )
@@ -238,9 +240,10 @@ def softmax_cross_entropy(logits, labels):
     logits, labels: (*batch, classes); labels one-hot or soft, floating-point, and their sum
     need not be one. Returns (*batch,).
     Backward: s̄ᵢ = L̄ (pᵢ Σₖcₖ − cᵢ) = L̄ (pᵢ Σ_{k≠i}cₖ − cᵢ(1 − pᵢ)),  c̄ᵢ = −L̄ ln pᵢ;
-    with Σ c = 1 it is the p − c of the books. 1 − p is −(e^{ln p} − 1): the gradient of an almost
-    certain class keeps its digits. Where there is none, the first form has them too. A logit of
-    −∞ excludes its class, and 0 ln 0 = 0: L is infinite only where a label wants such a class.
+    with Σ c = 1 it is the p − c of the books. 1 − p is made of the exponentials of the others, so
+    that the gradient of an almost certain class keeps its digits; so is the loss,
+    Σc ln(Σ e^{sⱼ−sₘ}) − Σ cᵢ(sᵢ − sₘ) with sₘ the largest. A logit of −∞ excludes its class, and
+    0 ln 0 = 0: L is infinite only where a label wants such a class.
     Raises ValueError where the shapes differ, TypeError for integer labels.
     Source: "Fundamentals of deep learning" (ch. 3), eq. 3.17–3.18; "The Math Behind Deep
     Learning" (ch. 14), eq. 14.157–14.167 (there for the loss of eq. 14.151, for which it fails).
@@ -252,32 +255,27 @@ def softmax_cross_entropy(logits, labels):
             "of the classes; softmax_cross_entropy_with_integer_labels takes class numbers"
         )
     some_classes("softmax_cross_entropy", logits=logits)
-    normaliser = normalise(logits)
-    log_p = log_probabilities(logits, normaliser)  # (*batch, classes)
-    c = widen(labels)
-    loss = -jnp.where(c == 0, 0, c * log_p).sum(-1)
+    peak, rest = normaliser = normalise(logits)
+    c, total = _and_sum(labels)
+    wanted = jnp.where(c == 0, 0, c * (widen(logits) - peak)).sum(-1)
+    loss = (total * jnp.log1p(rest))[..., 0] - wanted
     return loss.astype(logits.dtype), (logits, labels, normaliser)
 
 
 @softmax_cross_entropy.backward
 def _(residuals, dy):
     logits, labels, normaliser = residuals
-    log_p = log_probabilities(logits, normaliser)
-    c, dy = widen(labels), widen(dy)[..., None]
-    certain, total = (normaliser[1] < 0.5).any(), c.sum(-1, keepdims=True)
-    given = logits, normaliser, c, dy, total
-    dlogits = lax.cond(certain, _with_a_certain_class, _without, *given)
-    return dlogits.astype(logits.dtype), (-dy * quiet(dy, log_p)).astype(labels.dtype)
+    p, not_p = probabilities_and_rest(logits, normaliser)  # (*batch, classes)
+    c, total = _and_sum(labels)
+    dy = widen(dy)[..., None]
+    dlogits = dy * (p * (total - c) - c * not_p)
+    dlabels = -dy * quiet(dy, log_probabilities(logits, normaliser))
+    return dlogits.astype(logits.dtype), dlabels.astype(labels.dtype)
 
 
-def _with_a_certain_class(logits, normaliser, c, dy, total):
-    # ln p made anew: if it was given, it would be written down for the other branch too
-    p, log_p = (make(logits, normaliser) for make in (probabilities, log_probabilities))
-    return dy * (p * (total - c) + c * expm1(log_p))
-
-
-def _without(logits, normaliser, c, dy, total):
-    return dy * (probabilities(logits, normaliser) * total - c)
+def _and_sum(labels):
+    c = widen(labels)
+    return c, rounded(c.sum(-1, keepdims=True))  # or the sum's kernel makes all that follows too
 
 
 @op

@@ -32,6 +32,7 @@ __all__ = [
     "outer",
     "over",
     "probabilities",
+    "probabilities_and_rest",
     "rounded",
     "tanh_and_slope",
     "wide",
@@ -115,9 +116,17 @@ def log_probabilities(x: jax.Array, normaliser: Normaliser) -> jax.Array:
 
 
 def probabilities(x: jax.Array, normaliser: Normaliser) -> jax.Array:
-    """p = softmax x = e^{x−xₘ}/(1 + r). 1 − p with all its digits is −(e^{ln p} − 1), by expm1."""
+    """p = softmax x = e^{x−xₘ}/(1 + r)."""
+    return probabilities_and_rest(x, normaliser)[0]
+
+
+def probabilities_and_rest(x: jax.Array, normaliser: Normaliser) -> tuple[jax.Array, jax.Array]:
+    """p and 1 − p = (r + (1 − e^{x−xₘ}))/(1 + r), with all the digits of both."""
     peak, rest = normaliser
-    return jnp.exp(widen(x) - peak) / (1 + rest)
+    e = jnp.exp(widen(x) - peak)
+    # of entries without a rival, r < ½, one is above ½: m, where 1 − e is of the rounding of xₘ
+    certain = e > jnp.where(rest < 0.5, 0.5, jnp.inf)
+    return e / (1 + rest), (rest + jnp.where(certain, 0, 1 - e)) / (1 + rest)
 
 
 def at_most(x: jax.Array, bound: float | jax.Array) -> jax.Array:
