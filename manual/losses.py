@@ -19,6 +19,7 @@ from jax import lax
 from handgrad.manual.activations import softplus
 from handgrad.manual.numerics import (
     as_index,
+    distances,
     expm1,
     log_probabilities,
     logistic,
@@ -255,10 +256,10 @@ def softmax_cross_entropy(logits, labels):
             "of the classes; softmax_cross_entropy_with_integer_labels takes class numbers"
         )
     some_classes("softmax_cross_entropy", logits=logits)
-    peak, rest = normaliser = normalise(logits)
+    normaliser = normalise(logits)
     c, total = _and_sum(labels)
-    wanted = jnp.where(c == 0, 0, c * (widen(logits) - peak)).sum(-1)
-    loss = (total * jnp.log1p(rest))[..., 0] - wanted
+    wanted = jnp.where(c == 0, 0, c * distances(logits, normaliser)).sum(-1)
+    loss = (total * jnp.log1p(normaliser[1]))[..., 0] - wanted
     return loss.astype(logits.dtype), (logits, labels, normaliser)
 
 
