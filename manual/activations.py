@@ -134,7 +134,7 @@ def tanh(x):
     Of integers it is that of the same floating-point numbers.
     Source: "The Math Behind Deep Learning" (ch. 14), eq. 14.48–14.53.
     """
-    return jnp.tanh(x), x
+    return tanh_and_slope(x)[0], x
 
 
 @tanh.backward

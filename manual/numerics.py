@@ -172,33 +172,48 @@ def exp(x: jax.Array) -> jax.Array:
     if x.dtype != jnp.float32:
         return jnp.exp(x)
     x = jnp.where(x < -88, -88, x)  # 2ᵏ is 0 from here on
-    f, power = _reduced(x, lambda k: jnp.where(k > 127, 127, k))
+    k = _nearest(x * (1 / math.log(2)))
+    k = jnp.where(k > 127, 127, k)
+    f = x - k * 0.693359375 + k * 2.12194440e-4  # ln 2 in two parts: k times the first is exact
     p = jnp.full_like(f, _SERIES[0])
     for c in _SERIES[1:]:
         p = p * f + c
-    return p * power
+    return p * _power_of_two(k)
 
 
-def exp_quotient(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """n and d of eˣ = n / d, for x ≤ 0: what has eˣ in a quotient needs one division for both.
+def exp_quotient(x: jax.Array, rate: int = 1) -> tuple[jax.Array, jax.Array]:
+    """n and d of e⁻ᶜˣ = n / d, for x ≥ 0 and the rate c: what has it in a quotient divides once."""
+    h, f, power = _quotient_parts(x, rate)
+    return (h + f) * power, h - f
 
-    In float32 eᶠ = (g + f) / (g − f) with f as `exp` has it and g(f) = f coth ½f = 2 + af² + bf⁴; a
-    and b give a small largest relative error: 1e-9, and 2e-8 the derivative's. d is about 2.
+
+@functools.partial(jax.jit, static_argnames="rate", inline=True)
+def _quotient_parts(x, rate):
+    """h, f and 2⁻ᵏ of e⁻ᶜˣ = 2⁻ᵏ (h + f) / (h − f), for x ≥ 0.
+
+    In float32 k is the integer nearest to cx / ln 2, f = k ln 2 / c − x, and h(f) = f coth ½cf =
+    (2 + a(cf)² + b(cf)⁴) / c; a and b give a small largest relative error: 1e-9, and 2e-8 the
+    derivative's. Compiled, f is one step of a processor, of one rounding; by itself k ln 2 / c has
+    its own, which is k ulps of the result: so this is compiled outside of `jit` too.
     """
     if x.dtype != jnp.float32:
-        return jnp.exp(x), jnp.ones_like(x)
-    f, power = _reduced(jnp.where(x < -88, -88, x))
+        return jnp.ones_like(x), jnp.zeros_like(x), jnp.exp(-rate * x)
+    x = jnp.where(x > 88 / rate, 88 / rate, x)  # 2⁻ᵏ is 0 from here on
+    k = _nearest(x * (rate / math.log(2)))
+    f = k * (math.log(2) / rate) - x
     square = f * f
-    g = 2 + square * (0.16666595 - 0.00276367 * square)
-    return (g + f) * power, g - f
+    h = 2 / rate + square * (0.16666595 * rate - 0.00276367 * rate**3 * square)
+    return h, f, _power_of_two(-k)
 
 
-def _reduced(x, limit=lambda k: k):
-    """f and 2ᵏ of x = f + k ln 2, in float32."""
-    k = limit(lax.round(x * (1 / math.log(2)), lax.RoundingMethod.TO_NEAREST_EVEN))
-    f = x - k * 0.693359375 + k * 2.12194440e-4  # ln 2 in two parts: k times the first is exact
+def _nearest(x):
+    return lax.round(x, lax.RoundingMethod.TO_NEAREST_EVEN)
+
+
+def _power_of_two(k):
+    """2ᵏ in float32, of whole k from -127, where it is 0."""
     bits = lax.bitcast_convert_type(k + _SHIFT, jnp.int32)  # the exponent of 2ᵏ is k + 127
-    return f, lax.bitcast_convert_type(bits << 23, x.dtype)
+    return lax.bitcast_convert_type(bits << 23, jnp.float32)
 
 
 def expm1(v: jax.Array) -> jax.Array:
@@ -234,15 +249,23 @@ def logistic_parts(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     n / d is e^{−|x|}, and w is n, or d where x ≥ 0. What is made of σ and σ′ is one quotient, and
     its division another than that of `logistic`, or both would wait for each other.
     """
-    n, d = exp_quotient(-jnp.abs(x))  # JAX's |x| has the slope 1 at 0, as the branch
+    n, d = exp_quotient(jnp.abs(x))  # JAX's |x| has the slope 1 at 0, as the branch
     return jnp.where(x < 0, n, d), n, d
 
 
 def tanh_and_slope(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """tanh x and its slope 4e / (1 + e)² with e = e^{−2|x|}, which has all its digits."""
-    n, d = exp_quotient(-2 * jnp.abs(x))
-    half = 0.5 * n + 0.5 * d
-    return jnp.tanh(x), n * (d / (half * half))
+    """tanh |x| = (1 − e) / (1 + e), and its slope 4e / (1 + e)², with e = e^{−2|x|}.
+
+    1 − e is h(1 − 2⁻ᵏ) − f(1 + 2⁻ᵏ) over h − f, which has the digits of a small x, and the slope
+    has those of a small e.
+    """
+    h, f, power = _quotient_parts(jnp.abs(x), 2)
+    n, d = (h + f) * power, h - f
+    slope = 4 * n * d / ((n + d) * (n + d))
+    if x.dtype != jnp.float32:
+        return jnp.tanh(x), slope
+    top = h * (1 - power) - f * (1 + power)
+    return jnp.where(x < 0, -top, top) / (n + d), slope
 
 
 def length(x: jax.Array, axis: int | tuple[int, ...] = -1) -> jax.Array:
