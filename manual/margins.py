@@ -8,12 +8,11 @@ from jax import lax
 from handgrad.manual.losses import check_labels, loud
 from handgrad.manual.numerics import (
     as_index,
-    expm1,
     length,
     log_probabilities,
     normalise,
     over,
-    probabilities,
+    probabilities_and_rest,
     rounded,
     wide,
     widen,
@@ -196,8 +195,8 @@ def info_nce(queries, keys, *, temperature=0.1, symmetric=False):
     as they are; for cosines give them through l2_normalize.
     Backward: s̄ᵢⱼ = L̄ᵢ (pᵢⱼ − δᵢⱼ), or ½ of that + ½ L̄ⱼ (p′ᵢⱼ − δᵢⱼ) if symmetric;
         q̄ = s̄ k / τ,   k̄ = s̄ᵀ q / τ
-    The similarities, (samples, samples), are kept; pᵢᵢ − 1 is e^{ln pᵢᵢ} − 1, with all its
-    digits. Products are accumulated in float32 at least.
+    The similarities, (samples, samples), are kept; 1 − pᵢᵢ is made of the exponentials of the
+    others, with all its digits. Products are accumulated in float32 at least.
     Raises ValueError where the shapes differ or temperature is not positive.
     Source: van den Oord, Li, Vinyals (2018), "Representation learning with contrastive predictive
     coding"; symmetric: Radford et al. (2021), "Learning transferable visual models".
@@ -212,21 +211,21 @@ def info_nce(queries, keys, *, temperature=0.1, symmetric=False):
     s = jnp.matmul(queries, keys.T, preferred_element_type=wide(queries.dtype))
     s = rounded(s / temperature)  # once: so is the largest less itself 0 in all that is made of it
     normalisers = [normalise(s, axis) for axis in ((1, 0) if symmetric else (1,))]
-    own = jnp.diagonal(s)
-    log_p = [log_probabilities(own, (peak.ravel(), rest.ravel())) for peak, rest in normalisers]
-    loss = -jnp.stack(log_p).mean(0)
-    return loss.astype(queries.dtype), (queries, keys, s, normalisers, log_p)
+    own = s.ravel()[:: len(s) + 1]  # the diagonal; JAX's own gathers it, and takes longer
+    log_p = (log_probabilities(own, (peak.ravel(), rest.ravel())) for peak, rest in normalisers)
+    loss = -functools.reduce(jnp.add, log_p) / len(normalisers)
+    return loss.astype(queries.dtype), (queries, keys, s, normalisers)
 
 
 @info_nce.backward
 def _(residuals, dy, *, temperature, symmetric):
-    queries, keys, s, normalisers, log_p = residuals
-    dy = widen(dy) / len(normalisers)
-    own = jnp.arange(len(s))
-    shares = [
-        jnp.expand_dims(dy, axis) * probabilities(s, normaliser)
+    queries, keys, s, normalisers = residuals
+    dy = widen(dy) / (len(normalisers) * temperature)
+    own = jnp.eye(len(s), dtype=bool)
+    ds = [
+        jnp.expand_dims(dy, axis) * jnp.where(own, -not_p, p)
         for axis, normaliser in zip((1, 0), normalisers, strict=False)
+        for p, not_p in [probabilities_and_rest(s, normaliser)]
     ]
-    ds = functools.reduce(jnp.add, shares).at[own, own].set(dy * sum(map(expm1, log_p)))
-    ds = ds / temperature
+    ds = functools.reduce(jnp.add, ds)
     return jnp.matmul(ds, widen(keys)), jnp.matmul(ds.T, widen(queries))
