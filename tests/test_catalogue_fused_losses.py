@@ -113,3 +113,18 @@ X, W, B, C = jnp.ones((4, 3)), jnp.ones((3, 5)), jnp.ones(5), jnp.ones(4, jnp.in
 def test_what_does_not_fit_is_named(args, options, error, message):
     with pytest.raises(error, match=message):
         jax.eval_shape(functools.partial(loss, **options), *args)
+
+
+def test_the_second_derivative_of_one_input_feature_is_finite_however_the_logits_are_rounded():
+    """A product of one term may be rounded with the bias in the logits and not in their maximum."""
+    draw = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        x, w, b = (jnp.asarray(draw.normal(size=s)) for s in ((64, 2, 1), (64, 1, 5), (64, 5)))
+
+        def second(room):
+            def one(x, w, b):
+                return room.linear_softmax_cross_entropy(x, w, b, jnp.zeros(2, int))
+
+            return np.asarray(jax.jit(jax.vmap(jax.hessian(one, 2)))(x, w, b))
+
+        np.testing.assert_allclose(second(manual), second(reference), atol=1e-12)
