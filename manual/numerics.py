@@ -189,7 +189,7 @@ def exp_quotient(x: jax.Array, rate: int = 1) -> tuple[jax.Array, jax.Array]:
 
 @functools.partial(jax.jit, static_argnames="rate", inline=True)
 def _quotient_parts(x, rate):
-    """h, f and 2⁻ᵏ of e⁻ᶜˣ = 2⁻ᵏ (h + f) / (h − f), for x ≥ 0.
+    """h, f and 2⁻ᵏ of e⁻ᶜˣ = 2⁻ᵏ (h + f) / (h − f), for x ≥ −88 / c.
 
     In float32 k is the integer nearest to cx / ln 2, f = k ln 2 / c − x, and h(f) = f coth ½cf =
     (2 + a(cf)² + b(cf)⁴) / c; a and b give a small largest relative error: 1e-9, and 2e-8 the
@@ -254,18 +254,17 @@ def logistic_parts(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 
 def tanh_and_slope(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """tanh |x| = (1 − e) / (1 + e), and its slope 4e / (1 + e)², with e = e^{−2|x|}.
+    """tanh x = (1 − e) / (1 + e) with e = e⁻²ˣ, and its slope 4e / (1 + e)², with e = e^{−2|x|}.
 
     1 − e is h(1 − 2⁻ᵏ) − f(1 + 2⁻ᵏ) over h − f, which has the digits of a small x, and the slope
     has those of a small e.
     """
-    h, f, power = _quotient_parts(jnp.abs(x), 2)
-    n, d = (h + f) * power, h - f
+    n, d = exp_quotient(jnp.abs(x), 2)
     slope = 4 * n * d / ((n + d) * (n + d))
     if x.dtype != jnp.float32:
         return jnp.tanh(x), slope
-    top = h * (1 - power) - f * (1 + power)
-    return jnp.where(x < 0, -top, top) / (n + d), slope
+    h, f, power = _quotient_parts(jnp.where(x < -44, -44, x), 2)
+    return (h * (1 - power) - f * (1 + power)) / (h * (1 + power) - f * (1 - power)), slope
 
 
 def length(x: jax.Array, axis: int | tuple[int, ...] = -1) -> jax.Array:

@@ -67,13 +67,14 @@ def forward(cell: Cell, x, state, weights, alive=None, cuts=None, reverse=False)
     it is false the state stays. cuts: (time,), or None: where nothing flows back any further.
     All states are a tuple of (batch, time, hidden), the last one is like `state`.
     """
-    maps = ahead(cell.maps(weights), x.shape[0])
+    maps = ahead(cell.maps(weights))
+    columns = jnp.transpose(x, (1, 2, 0))
 
     def step(carried, t):
         before, states = carried
         if cuts is not None:
             before = tuple(jnp.where(cuts[t], lax.stop_gradient(s), s) for s in before)
-        after, kept = cell.step(before, _at(x, t).T, maps)
+        after, kept = cell.step(before, columns[t], maps)
         after = _where(alive, t, after, before)
         put = [
             lax.dynamic_update_index_in_dim(s, a.T, t, 1)
