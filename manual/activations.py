@@ -14,6 +14,7 @@ from jax import lax
 
 from handgrad.manual.numerics import (
     exp,
+    exp_quotient,
     expm1,
     inexact,
     log_probabilities,
@@ -111,7 +112,8 @@ def sigmoid(x):
     Raises TypeError for integers.
     Source: "The Math Behind Deep Learning" (ch. 14), eq. 14.44–14.47.
     """
-    return logistic(widen(x)).astype(x.dtype), x
+    n, d = exp_quotient(widen(x))
+    return (d / (n + d)).astype(x.dtype), x
 
 
 @sigmoid.backward
