@@ -90,12 +90,16 @@ def sigma(x):
 @pytest.mark.parametrize("label", [0.0, 1.0, 0.25])
 def test_binary_cross_entropy_with_logits_keeps_every_digit(dtype, label):
     """For hard labels as far as σ reaches; a soft one subtracts (1 − c)σ(x) − cσ(−x) in earnest."""
+
+    # the flags of the tests part the product and the sum of k ln 2 − x, of which e⁻ˣ is made
+    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 3})
+    def as_users_do(x, labels):
+        return gradient(manual.binary_cross_entropy_with_logits, x, labels)
+
     x = np.array([0, 1e-8, 0.1, 1, -1, 3, -17, 17, 40, -40, 80, -80, 700, -700, 1e4, -1e4])
     with jax.enable_x64(True), mp.workdps(60):
         x = jnp.asarray(x, dtype)
-        loss, (dx, dc) = gradient(
-            manual.binary_cross_entropy_with_logits, x, jnp.full_like(x, label)
-        )
+        loss, (dx, dc) = as_users_do(x, jnp.full_like(x, label))
         tiny = float(jnp.finfo(dtype).tiny)
         for x_i, loss_i, dx_i, dc_i in zip(
             *(np.asarray(a, float) for a in (x, loss, dx, dc)), strict=True
