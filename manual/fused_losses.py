@@ -72,8 +72,8 @@ def _by_blocks(x, w, b, labels, reduction, block, ignore_index):
         x, xt, c = now
         a = x.astype(dtype) @ wide_w  # (block, classes)
 
-        # a + b by another name: under the same one, all of it would be stored for the maximum, on
-        # which nothing depends
+        # a + b by another name: under the same one, all of it would be stored for the maximum;
+        # which maximum is taken off changes no result, so nothing flows back through it
         peak = lax.stop_gradient(a - minus_b[None, :]).max(-1, keepdims=True)
         s = a + wide_b[None, :]
         s_c = jnp.take_along_axis(s, c, -1, mode="clip")

@@ -19,8 +19,8 @@ from jax import lax
 from handgrad.manual.activations import softplus
 from handgrad.manual.numerics import (
     as_index,
-    distances,
     expm1,
+    from_peak,
     log_probabilities,
     logistic,
     normalise,
@@ -258,7 +258,7 @@ def softmax_cross_entropy(logits, labels):
     some_classes("softmax_cross_entropy", logits=logits)
     normaliser = normalise(logits)
     c, total = _and_sum(labels)
-    wanted = jnp.where(c == 0, 0, c * distances(logits, normaliser)).sum(-1)
+    wanted = jnp.where(c == 0, 0, c * from_peak(logits, normaliser)).sum(-1)
     loss = (total * jnp.log1p(normaliser[1]))[..., 0] - wanted
     return loss.astype(logits.dtype), (logits, labels, normaliser)
 

@@ -18,10 +18,10 @@ __all__ = [
     "as_index",
     "at_least",
     "at_most",
-    "distances",
     "exp",
     "exp_quotient",
     "expm1",
+    "from_peak",
     "inexact",
     "length",
     "length_in_units",
@@ -111,10 +111,10 @@ def _as_it_is(_x, _peak, total):
 
 def log_probabilities(x: jax.Array, normaliser: Normaliser) -> jax.Array:
     """ln p = (x − xₘ) − ln(1 + r), p = softmax x."""
-    return distances(x, normaliser) - jnp.log1p(normaliser[1])
+    return from_peak(x, normaliser) - jnp.log1p(normaliser[1])
 
 
-def distances(x: jax.Array, normaliser: Normaliser) -> jax.Array:
+def from_peak(x: jax.Array, normaliser: Normaliser) -> jax.Array:
     """x − xₘ, 0 at the largest also where x is a product."""
     # without the barrier XLA writes down the sum's x − xₘ
     return rounded(x) - lax.optimization_barrier(normaliser[0])
