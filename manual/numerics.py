@@ -181,18 +181,18 @@ def exp(x: jax.Array) -> jax.Array:
     return p * _power_of_two(k)
 
 
-def exp_quotient(x: jax.Array, rate: int = 1) -> tuple[jax.Array, jax.Array]:
-    """n and d of e⁻ᶜˣ = n / d, c the rate: what has it in a quotient divides once.
+def exp_quotient(x: jax.Array, rate: int = 1, doublings: int = 0) -> tuple[jax.Array, jax.Array]:
+    """n and d of 2ᵐ e⁻ᶜˣ = n / d, c the rate and m the doublings: a quotient of it divides once.
 
     For x ≥ 0 nothing overflows, and all its derivatives have their digits.
     """
-    h, f, power = _quotient_parts(x, rate)
+    h, f, power = _quotient_parts(x, rate, doublings)
     return (h + f) * power, h - f
 
 
-@functools.partial(jax.jit, static_argnames="rate", inline=True)
-def _quotient_parts(x, rate):
-    """h, f and 2⁻ᵏ of e⁻ᶜˣ = 2⁻ᵏ (h + f) / (h − f).
+@functools.partial(jax.jit, static_argnames=("rate", "doublings"), inline=True)
+def _quotient_parts(x, rate, doublings=0):
+    """h, f and 2ᵐ⁻ᵏ of 2ᵐ e⁻ᶜˣ = 2ᵐ⁻ᵏ (h + f) / (h − f).
 
     In float32 k is the integer nearest to cx / ln 2, f = k ln 2 / c − x, and h(f) = f coth ½cf =
     (2 + a(cf)² + b(cf)⁴) / c; a and b give a small largest relative error: 1e-9, and 2e-8 the
@@ -200,14 +200,15 @@ def _quotient_parts(x, rate):
     its own, which is k ulps of the result: so this is compiled outside of `jit` too.
     """
     if x.dtype != jnp.float32:
-        return jnp.ones_like(x), jnp.zeros_like(x), jnp.exp(-rate * x)
-    x = jnp.where(x > 88 / rate, 88 / rate, x)  # 2⁻ᵏ is 0 from here on,
-    x = jnp.where(x < -88 / rate, -88 / rate, x)  # and about the largest number here
+        return jnp.ones_like(x), jnp.zeros_like(x), 2**doublings * jnp.exp(-rate * x)
+    zero, huge = ((88 + math.log(2) * m) / rate for m in (doublings, -doublings))
+    x = jnp.where(x > zero, zero, x)  # 2ᵐ⁻ᵏ is 0 from here on,
+    x = jnp.where(x < -huge, -huge, x)  # and about the largest number here
     k = _nearest(x * (rate / math.log(2)))
     f = k * (math.log(2) / rate) - x
     square = f * f
     h = 2 / rate + square * (0.16666595 * rate - 0.00276367 * rate**3 * square)
-    return h, f, _power_of_two(-k)
+    return h, f, _power_of_two(doublings - k)
 
 
 def _nearest(x):
@@ -263,8 +264,9 @@ def tanh_and_slope(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     1 − e is h(1 − 2⁻ᵏ) − f(1 + 2⁻ᵏ) over h − f, which has the digits of a small x, and the slope
     has those of a small e.
     """
-    n, d = exp_quotient(jnp.abs(x), 2)
-    slope = 4 * n * d / ((n + d) * (n + d))
+    n, d = exp_quotient(jnp.abs(x), 2, doublings=2)
+    root = 0.25 * n + d
+    slope = n * d / (root * root)
     if x.dtype != jnp.float32:
         return jnp.tanh(x), slope
     h, f, power = _quotient_parts(x, 2)

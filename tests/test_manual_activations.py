@@ -207,6 +207,16 @@ def test_the_slopes_of_squareplus_at_both_infinities(dtype):
         assert (low, high, jnp.isnan(none)) == (0, 1, True)
 
 
+def test_the_slope_of_tanh_goes_down_to_the_least_normal_number():
+    x = np.concatenate([np.linspace(0, 44.1, 10_001), [45, 100, 1e4, 1e30, np.inf]])
+    x = np.concatenate([x, -x]).astype(np.float32)
+    e = np.exp(-2 * np.abs(x.astype(float)))
+    true = 4 * e / (1 + e) ** 2
+    slope = derivative(manual.tanh)(x)
+    # by a program that rounds k ln 2 before it takes x off it, as that of the tests does
+    np.testing.assert_allclose(slope, np.where(true > 1.9e-38, true, 0), rtol=5e-6, atol=0)
+
+
 def test_nan_stays_nan():
     nan = jnp.array(jnp.nan)
     for name in (*TRUTH, "identity", "relu", "leaky_relu"):
