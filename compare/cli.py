@@ -36,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         name = next((word for word in words if not word.startswith("-")), None)
         if name is not None and name not in names:
+            later = next((word for word in words if word in names), None)
+            if words[0].startswith("-") and later is not None:
+                raise Mistake(f"options stand after the command: handgrad {later} {words[0]} ...")
             raise Mistake(
                 f"there is no command {name!r}{nearest(name, names)}; handgrad --help shows them "
                 "all"
@@ -345,8 +348,9 @@ def _check(options: argparse.Namespace) -> int:
     begin = time.monotonic()
     if options.json == options.junit == "-":
         raise Mistake("--json - and --junit - cannot share the standard output; name a file")
-    for path in filter(None, (options.json, options.junit)):
-        _writable(path)
+    for path in (options.json, options.junit):
+        if path is not None:
+            _writable(path)
     coverage = options.coverage or options.coverage_min is not None
     if coverage and options.sources:
         raise Mistake(
@@ -497,6 +501,8 @@ def _write(path: str, text: str) -> None:
 def _writable(path: str) -> None:
     if path == "-":
         return
+    if not path:
+        raise Mistake("'' cannot be written; give the name of a file, or - for the standard output")
     folder = pathlib.Path(path).absolute().parent
     if not folder.is_dir():
         raise Mistake(f"{path} cannot be written, since the folder {folder} does not exist")

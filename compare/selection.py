@@ -123,7 +123,7 @@ def _wanted(command: str, targets: Iterable[str]) -> dict[str, set[str]]:
     wanted: dict[str, set[str]] = {}
     whole = set()
     for target in targets:
-        path, _, name = target.partition("::")
+        path, separator, name = target.partition("::")
         if os.path.isdir(path):
             raise Mistake(f"{path} is a folder; give the files in it: {path.rstrip(os.sep)}/*.py")
         if not path.endswith(".py"):
@@ -134,6 +134,8 @@ def _wanted(command: str, targets: Iterable[str]) -> dict[str, set[str]]:
         if not os.path.isfile(path):
             here = [str(p) for p in pathlib.Path(path).parent.glob("*.py")]
             raise Mistake(f"there is no file {path}{nearest(path, here)}")
+        if separator and not name:
+            raise Mistake(f"{target} names no function; without :: all of the file is meant")
         wanted.setdefault(path, set()).add(name)
         if not name:
             whole.add(path)

@@ -464,6 +464,10 @@ def test_errata_are_told_by_document(monkeypatch, capsys):
             "there is no file nofile.py; the nearest is: myfile.py",
         ),
         (
+            ["check", "myfile.py::"],
+            "myfile.py:: names no function; without :: all of the file is meant",
+        ),
+        (
             ["check", "softmax"],
             "'softmax' is not a Python file; for built-in cases of that name: "
             "handgrad check -k softmax",
@@ -480,6 +484,11 @@ def test_errata_are_told_by_document(monkeypatch, capsys):
             "there is no command 'chek'; the nearest is: check; handgrad --help shows them all",
         ),
         (["§"], "there is no command '§'; handgrad --help shows them all"),
+        (["--seed", "3", "check"], "options stand after the command: handgrad check --seed ..."),
+        (
+            ["check", "--json", ""],
+            "'' cannot be written; give the name of a file, or - for the standard output",
+        ),
         (["check", "."], ". is a folder; give the files in it: ./*.py"),
         (
             ["check", "-k", "sofmax"],
