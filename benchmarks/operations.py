@@ -175,6 +175,7 @@ PROMISED = [
 # --- every other one, at the size of `sizes.py` --------------------------------------------------
 
 
+@functools.cache
 def rows() -> list[Row]:
     sized = (_operation(name, *size) for table in (SIZES, LARGE) for name, size in table.items())
     return [*PROMISED, *sized, *map(_network, NETWORKS.values())]
@@ -195,6 +196,7 @@ def _network(case: Case) -> Row:
 
 
 def _both(name: str, options: dict[str, Any]) -> list[Callable]:
+    options = {key: made() if callable(made) else made for key, made in options.items()}
     return [functools.partial(getattr(room, name), **options) for room in (manual, reference)]
 
 
@@ -233,14 +235,9 @@ class Side:
         return time.perf_counter() - start
 
 
-@functools.cache
-def _rows() -> list[Row]:
-    return rows()
-
-
 def measure(name: str, rounds: int) -> dict[str, Any]:
-    """The figures of a row in this process."""
-    (row,) = (row for row in _rows() if row.name == name)
+    """The figures of a row in this process, and its bounds."""
+    (row,) = (row for row in rows() if row.name == name)
     inputs = [row.draw(seed) for seed in range(3)]
     shapes = jax.eval_shape(row.auto, *inputs[0])
     dy = jax.tree.map(lambda s: jax.random.normal(jax.random.key(9), s.shape, s.dtype), shapes)
@@ -260,20 +257,36 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
         "in_turns": statistics.median(auto.first) / statistics.median(hand.first),
         "temporary": hand.temporary,
         "of_autodiff": auto.temporary,
-        "device": jax.devices()[0].device_kind,
+        "least": row.least,
+        "memory": row.memory,
     }
 
 
-def sweep(names: list[str], rounds: int, platform: str | None) -> Iterator[dict[str, Any]]:
-    """The figures of every row, in a fresh process."""
+def process(platform: str | None) -> Any:
+    """A fresh one, which takes calls. What is measured and asked is so only in such: this one has
+    no device of its own, whose memory it would keep from them.
+    """
     # started anew, not a copy of this one: a copy has no threads left that could compute
-    with multiprocessing.get_context("spawn").Pool(1, _on, (platform,)) as process:
-        yield from process.imap(functools.partial(measure, rounds=rounds), names)
+    return multiprocessing.get_context("spawn").Pool(1, _on, (platform,))
 
 
 def _on(platform: str | None) -> None:
     if platform:
         jax.config.update("jax_platforms", "cpu" if platform == "cpu" else f"{platform},cpu")
+
+
+def _device(platform: str | None) -> str:
+    return jax.devices(platform)[0].device_kind
+
+
+def _names(pattern: str) -> list[str]:
+    return [row.name for row in rows() if pattern in row.name]
+
+
+def sweep(names: list[str], rounds: int, platform: str | None) -> Iterator[dict[str, Any]]:
+    """The figures of every row, in one process."""
+    with process(platform) as one:
+        yield from one.imap(functools.partial(measure, rounds=rounds), names)
 
 
 def head(device: str, processes: int) -> str:
@@ -293,15 +306,15 @@ def head(device: str, processes: int) -> str:
     )
 
 
-def line(row: Row, measured: list[dict]) -> str:
-    r = {key: statistics.median(m[key] for m in measured) for key in measured[0] if key != "device"}
+def line(name: str, measured: list[dict]) -> str:
+    least, memory = measured[0]["least"], measured[0]["memory"]
+    figures = ("ours", "autodiff", "ratio", "in_turns", "temporary", "of_autodiff")
+    r = {figure: statistics.median(m[figure] for m in measured) for figure in figures}
     ratios = [m["ratio"] for m in measured]
-    kept = r["ratio"] >= row.least and (
-        row.memory is None or r["temporary"] <= row.memory * r["of_autodiff"]
-    )
-    bound = f"≥ {row.least:.2f}×" + (f", ≤ {row.memory:g} memory" if row.memory else "")
+    kept = r["ratio"] >= least and (memory is None or r["temporary"] <= memory * r["of_autodiff"])
+    bound = f"≥ {least:.2f}×" + (f", ≤ {memory:g} memory" if memory else "")
     cells = (
-        row.name, f"{1e3 * r['ours']:.2f}", f"{1e3 * r['autodiff']:.2f}", f"{r['ratio']:.2f}×",
+        name, f"{1e3 * r['ours']:.2f}", f"{1e3 * r['autodiff']:.2f}", f"{r['ratio']:.2f}×",
         f"{min(ratios):.2f}–{max(ratios):.2f}", f"{r['in_turns']:.2f}×",
         f"{r['temporary'] / 1e6:.1f}", f"{r['of_autodiff'] / 1e6:.1f}",
         bound, "yes" if kept else "**no**",
@@ -323,22 +336,21 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.rounds < 1 or given.processes < 1:
         parser.error("--rounds and --processes must be at least 1")
-    if given.platform:
+    with process(given.platform) as one:
         try:
-            jax.devices(given.platform)
+            device = one.apply(_device, (given.platform,))
         except RuntimeError as error:
-            parser.error(f"there is no platform {given.platform!r} here: {error}")
-    chosen = [row for row in rows() if given.k in row.name]
-    if not chosen:
+            parser.error(f"there is no {given.platform or 'such'} platform here: {error}")
+        names = one.apply(_names, (given.k,))
+    if not names:
         parser.error(f"nothing has {given.k!r} in its name")
-    names = [row.name for row in chosen]
     sweeps = (sweep(names, given.rounds, given.platform) for _ in range(given.processes))
     every = itertools.chain.from_iterable(sweeps)
     total = len(names) * given.processes
     found = list(track(every, "operations", total, console=Console(stderr=True)))
-    table = head(found[0]["device"], given.processes)
-    for i, row in enumerate(chosen):
-        table += line(row, found[i :: len(chosen)])
+    table = head(device, given.processes)
+    for i, name in enumerate(names):
+        table += line(name, found[i :: len(names)])
     sys.stdout.write(table)
     if given.write:
         FILE.write_text(f"# Gradients by hand against autodiff\n\n{table}")

@@ -5,6 +5,7 @@ A row is the operation's positional arguments, a shape for what is drawn from a 
 cases as those of the tests, only larger.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -76,7 +77,7 @@ def integers(limit: int, *shape: int) -> Callable:
 ROWS = (1024, 1024)
 IMAGES = (32, 28, 28, 16)
 LABELS = integers(1024, 1024)
-KEY = jax.random.key(0)
+KEY = functools.partial(jax.random.key, 0)  # an option too is made when it is asked for
 
 SIZES: dict[str, tuple[tuple[Argument, ...], dict]] = {
     **{

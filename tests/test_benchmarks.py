@@ -1,7 +1,9 @@
 """The benchmarks measure what they say; their figures are not held against anything."""
 
 import importlib.util
+import os
 import pathlib
+import subprocess
 import sys
 
 import jax
@@ -133,9 +135,42 @@ def test_every_operation_is_timed_against_the_same_function(monkeypatch):
 
 def test_a_row_says_how_the_two_compare(monkeypatch, capsys):
     operations = script("operations", monkeypatch)
-    monkeypatch.setattr(operations, "SECONDS", 0.0)
-    assert operations.main(["-k", "relu6", "--rounds", "1"]) == 0
+    assert operations.main(["-k", "relu6", "--rounds", "1", "--processes", "1"]) == 0
     (line,) = [r for r in capsys.readouterr().out.splitlines() if r.startswith("| relu6")]
     _, name, ours, autodiff, ratio, *_ = [cell.strip() for cell in line.split("|")]
     assert name == "relu6, 1024×1024"
+    # both are rounded to 0.01 of about 0.3 ms
     assert float(autodiff) / float(ours) == pytest.approx(float(ratio[:-1]), abs=0.05)
+
+
+def test_a_bound_is_that_of_the_median_of_the_processes(monkeypatch):
+    operations = script("operations", monkeypatch)
+
+    def cells(ratios, memory):
+        same = {"ours": 1e-3, "autodiff": 2e-3, "in_turns": 1, "temporary": 3e6, "least": 1.5}
+        same |= {"of_autodiff": 4e6, "memory": memory}
+        line = operations.line("lstm", [same | {"ratio": ratio} for ratio in ratios])
+        _, name, _, _, ratio, between, *_, kept, _ = [cell.strip() for cell in line.split("|")]
+        return name, ratio, between, kept
+
+    assert cells([1.4, 1.6, 1.5], 0.75) == ("lstm", "1.50×", "1.40–1.60", "yes")
+    assert cells([1.4, 1.7, 1.49], 0.75) == ("lstm", "1.49×", "1.40–1.70", "**no**")
+    assert cells([1.4, 1.6, 1.5], 0.74) == ("lstm", "1.50×", "1.40–1.60", "**no**")
+
+
+@pytest.mark.parametrize(
+    ("environment", "words", "error"),
+    [
+        ({"JAX_PLATFORMS": "nowhere"}, [], "there is no such platform here: "),
+        ({}, ["--platform", "nowhere"], "there is no nowhere platform here: "),
+    ],
+)
+def test_only_the_processes_that_measure_take_a_device(environment, words, error):
+    """Another would keep its memory from them; here it would end with a traceback."""
+    result = subprocess.run(
+        [sys.executable, FOLDER / "operations.py", "-k", "relu6", *words],
+        env=os.environ | environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (result.returncode, result.stdout) == (2, "")
+    assert f"operations.py: error: {error}" in result.stderr
+    assert "Traceback" not in result.stderr
