@@ -6,11 +6,13 @@
 
 The two are timed in turns within one process, in both orders, on inputs drawn anew. In its turn
 each runs a few times in a row, as in training: what counts is the ratio of the medians of all calls
-but the first. The first is a figure of its own, "in turns": it pays for what the other has left,
-cold caches and memory that was given back to the system. Where a process happens to put its arrays
-moves the ratio of two programs of a millisecond by a tenth, all through that process; so all is
-measured in several processes, one after the other, and the table has their median and the least and
-the greatest of them. The memory is the compiler's own analysis of the temporary buffers.
+but the first, which pays for what the other has left, cold caches and memory that was given back to
+the system. Where a process happens to put its arrays, and when its threads fall asleep, moves the
+ratio of two programs of a millisecond by a tenth, all through that process; so all is measured in
+several processes, one after the other, and the table has their median and the least and the
+greatest of them. One process more may use one core only, where threads do not wait for each other:
+its ratio is that of the work, and comes again to a hundredth. The memory is the compiler's own
+analysis of the temporary buffers.
 """
 
 import argparse
@@ -18,6 +20,7 @@ import dataclasses
 import functools
 import itertools
 import multiprocessing
+import os
 import pathlib
 import statistics
 import sys
@@ -219,14 +222,10 @@ class Side:
         self.compiled = jax.jit(run).lower(args, dy).compile()
         self.temporary = self.compiled.memory_analysis().temp_size_in_bytes
         self.times: list[float] = []
-        self.first: list[float] = []
 
     def turn(self, inputs: list[tuple], dy: Any, start: int) -> None:
-        first, *others = (
-            self.run(inputs[(start + k) % len(inputs)], dy) for k in range(1 + IN_A_ROW)
-        )
-        self.first.append(first)
-        self.times.extend(others)
+        turn = [self.run(inputs[(start + k) % len(inputs)], dy) for k in range(1 + IN_A_ROW)]
+        self.times.extend(turn[1:])
 
     def run(self, args: tuple, dy: Any) -> float:
         """Its seconds."""
@@ -254,7 +253,6 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
         "ours": statistics.median(hand.times),
         "autodiff": statistics.median(auto.times),
         "ratio": statistics.median(auto.times) / statistics.median(hand.times),
-        "in_turns": statistics.median(auto.first) / statistics.median(hand.first),
         "temporary": hand.temporary,
         "of_autodiff": auto.temporary,
         "least": row.least,
@@ -262,60 +260,67 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
     }
 
 
-def process(platform: str | None) -> Any:
+def process(platform: str | None, one_core: bool = False) -> Any:
     """A fresh one, which takes calls. What is measured and asked is so only in such: this one has
     no device of its own, whose memory it would keep from them.
     """
     # started anew, not a copy of this one: a copy has no threads left that could compute
-    return multiprocessing.get_context("spawn").Pool(1, _on, (platform,))
+    return multiprocessing.get_context("spawn").Pool(1, _on, (platform, one_core))
 
 
-def _on(platform: str | None) -> None:
+def _on(platform: str | None, one_core: bool) -> None:
+    if one_core:  # before JAX starts as many threads as there are cores for it
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     if platform:
         jax.config.update("jax_platforms", "cpu" if platform == "cpu" else f"{platform},cpu")
 
 
-def _device(platform: str | None) -> str:
-    return jax.devices(platform)[0].device_kind
+def _device(platform: str | None) -> tuple[str, bool]:
+    """Its kind, and whether it is a processor of which one core can be taken for itself."""
+    (device, *_) = jax.devices(platform)
+    return device.device_kind, device.platform == "cpu" and hasattr(os, "sched_setaffinity")
 
 
 def _names(pattern: str) -> list[str]:
     return [row.name for row in rows() if pattern in row.name]
 
 
-def sweep(names: list[str], rounds: int, platform: str | None) -> Iterator[dict[str, Any]]:
+def sweep(
+    names: list[str], rounds: int, platform: str | None, one_core: bool
+) -> Iterator[dict[str, Any]]:
     """The figures of every row, in one process."""
-    with process(platform) as one:
+    with process(platform, one_core) as one:
         yield from one.imap(functools.partial(measure, rounds=rounds), names)
 
 
 def head(device: str, processes: int) -> str:
     return (
         f"Made by `python benchmarks/operations.py --write`: {device}, jax {jax.__version__}, "
-        f"float32. The ratio is autodiff's time over ours, of calls in a row: the median of "
-        f"{processes} processes, then the least and the greatest of them; in turns, of calls right "
-        "after the other's. What is not promised more has the bound 1 / 1.1: no slower by more "
-        "than a tenth. A bound that is not kept by a nonlinearity is the price of its digits: "
-        "1 − y² has none where a function saturates, and an array of 4 MB lies in the caches, so "
-        "that arithmetic counts; at 64 MB the memory does. From table to table the ratios of what "
-        "takes up to some milliseconds move by a few hundredths: a product waits longer for a "
-        "second thread that has fallen asleep than for one at work.\n\n"
-        "| operation | by hand, ms | autodiff, ms | ratio | in processes | in turns | "
+        f"float32. The ratio is autodiff's time over ours: the median of {processes} processes, "
+        "then the least and the greatest of them; on one core, of one process that may use no "
+        "other. What is not promised more has the bound 1 / 1.1: no slower by more than a tenth. "
+        "From table to table the ratios of what takes up to some milliseconds move by a few "
+        "hundredths: a product waits longer for a second thread that has fallen asleep than for "
+        "one at work. On one core nothing waits, and they come again to a hundredth: so it is what "
+        "the work of the two compares like, and where it is worse than the bound there is more of "
+        "it, mostly for digits: 1 − y² has none where a function saturates.\n\n"
+        "| operation | by hand, ms | autodiff, ms | ratio | in processes | on one core | "
         "temporary, MB | autodiff's, MB | bound | kept |\n"
         "|---|---:|---:|---:|---:|---:|---:|---:|---|---|\n"
     )
 
 
-def line(name: str, measured: list[dict]) -> str:
+def line(name: str, measured: list[dict], on_one_core: dict | None = None) -> str:
     least, memory = measured[0]["least"], measured[0]["memory"]
-    figures = ("ours", "autodiff", "ratio", "in_turns", "temporary", "of_autodiff")
+    figures = ("ours", "autodiff", "ratio", "temporary", "of_autodiff")
     r = {figure: statistics.median(m[figure] for m in measured) for figure in figures}
     ratios = [m["ratio"] for m in measured]
     kept = r["ratio"] >= least and (memory is None or r["temporary"] <= memory * r["of_autodiff"])
     bound = f"≥ {least:.2f}×" + (f", ≤ {memory:g} memory" if memory else "")
+    one_core = f"{on_one_core['ratio']:.2f}×" if on_one_core else "–"
     cells = (
         name, f"{1e3 * r['ours']:.2f}", f"{1e3 * r['autodiff']:.2f}", f"{r['ratio']:.2f}×",
-        f"{min(ratios):.2f}–{max(ratios):.2f}", f"{r['in_turns']:.2f}×",
+        f"{min(ratios):.2f}–{max(ratios):.2f}", one_core,
         f"{r['temporary'] / 1e6:.1f}", f"{r['of_autodiff'] / 1e6:.1f}",
         bound, "yes" if kept else "**no**",
     )  # fmt: skip
@@ -338,19 +343,21 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--rounds and --processes must be at least 1")
     with process(given.platform) as one:
         try:
-            device = one.apply(_device, (given.platform,))
+            device, has_cores = one.apply(_device, (given.platform,))
         except RuntimeError as error:
             parser.error(f"there is no {given.platform or 'such'} platform here: {error}")
         names = one.apply(_names, (given.k,))
     if not names:
         parser.error(f"nothing has {given.k!r} in its name")
-    sweeps = (sweep(names, given.rounds, given.platform) for _ in range(given.processes))
+    alone = [False] * given.processes + [True] * has_cores
+    sweeps = (sweep(names, given.rounds, given.platform, one_core) for one_core in alone)
     every = itertools.chain.from_iterable(sweeps)
-    total = len(names) * given.processes
+    total = len(names) * len(alone)
     found = list(track(every, "operations", total, console=Console(stderr=True)))
     table = head(device, given.processes)
     for i, name in enumerate(names):
-        table += line(name, found[i :: len(names)])
+        measured = found[i :: len(names)]
+        table += line(name, measured[: given.processes], *measured[given.processes :])
     sys.stdout.write(table)
     if given.write:
         FILE.write_text(f"# Gradients by hand against autodiff\n\n{table}")

@@ -317,26 +317,33 @@ def _(x, dy, *, approximate):
 
 
 def gelu_of(x, approximate):
-    return x * (logistic(_twice_u(x)[0]) if approximate else _normal_distribution(x))
+    if not approximate:
+        return x * _normal_distribution(x)
+    w, n, d, _ = _parts_by_tanh(x)
+    return x * (w / (n + d))
 
 
-def _twice_u(x):
-    """2u and its derivative."""
+def gelu_slope(x, approximate):
+    if not approximate:
+        return _normal_distribution(x) + x * exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+    w, n, d, steepness = _parts_by_tanh(x)
+    return (w * (n + d) + steepness * (n * d)) / ((n + d) * (n + d))
+
+
+def _parts_by_tanh(x):
+    """w, n and d of σ(2u) as `logistic_parts` has them, and x times the derivative of 2u.
+
+    n / d is 2 to the power of −2|u| / ln 2, of which the whole part is the power of two.
+    """
     c = 2 * math.sqrt(2 / math.pi)
-    square = jnp.minimum(x * x, 1600)  # beyond, σ(2u) is 0 or 1 in every dtype
-    return x * (c + 0.044715 * c * square), c + 3 * 0.044715 * c * square
+    square = jnp.where(x * x > 1600, 1600, x * x)  # beyond, σ(2u) is 0 or 1 in every dtype
+    powers = jnp.abs(x) * (c / math.log(2) + 0.044715 * c / math.log(2) * square)
+    n, d = exp_quotient(powers, math.log(2))
+    return jnp.where(x < 0, n, d), n, d, x * (c + 3 * 0.044715 * c * square)
 
 
 def _normal_distribution(x):
     return 0.5 * lax.erfc(-math.sqrt(0.5) * x)  # 1 + erf would lose the digits of the left tail
-
-
-def gelu_slope(x, approximate):
-    if approximate:
-        v, dv = _twice_u(x)
-        w, n, d = logistic_parts(v)
-        return (w * (n + d) + x * dv * n * d) / ((n + d) * (n + d))
-    return _normal_distribution(x) + x * exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
 
 
 @op

@@ -181,7 +181,7 @@ def exp(x: jax.Array) -> jax.Array:
     return p * _power_of_two(k)
 
 
-def exp_quotient(x: jax.Array, rate: int = 1, doublings: int = 0) -> tuple[jax.Array, jax.Array]:
+def exp_quotient(x: jax.Array, rate: float = 1, doublings: int = 0) -> tuple[jax.Array, jax.Array]:
     """n and d of 2ᵐ e⁻ᶜˣ = n / d, c the rate and m the doublings: a quotient of it divides once.
 
     For x ≥ 0 nothing overflows, and all its derivatives have their digits.

@@ -70,25 +70,30 @@ def squareplus(x, *, b=4.0):
     in float32.
     Backward: x̄ = ȳ y / r, since 1 + x/r = 2y/r.
     For x ≤ 0, where x + r would lose its digits, y = c = b / 2(r + |x|), and for x > 0 it is x + c;
-    y / r is q = c / r there, and 1 − q here. Raises ValueError for b ≤ 0.
+    y / r is q = c / r = b / 2(r² + r|x|) there, and 1 − q here. Raises ValueError for b ≤ 0.
     Source: Barron (2021), "Squareplus: a softplus-like algebraic rectifier".
     """
     positive("squareplus", b=b)
     z = widen(x)
     size = jnp.abs(z)
-    # x² might overflow beyond 2⁶⁰, where r is |x| to rounding; JAX's |x| has the slope 1 at 0
-    r = jnp.where(size < 2.0**60, jnp.sqrt(size * size + b), size)
+    r = jnp.maximum(size, _root(z, b)[2])  # where z was cut off, it is |z| to rounding
     return (jnp.where(z >= 0, z, 0) + 0.25 * b / (0.5 * size + 0.5 * r)).astype(x.dtype), x
 
 
 @squareplus.backward
 def _(x, dy, *, b):
     z = widen(x)
-    # r² must not overflow; r (r + |x|) does, at the limit, where q is 0
-    size = jnp.minimum(jnp.abs(z), 0.8 * float(jnp.finfo(z.dtype).max) ** 0.5)
-    r = jnp.sqrt(size * size + b)
-    q = 0.5 * b / (r * (size + r))
+    size, square, r = _root(z, b)
+    q = 0.5 * b / (square + r * size)
     return ((widen(dy) * jnp.where(z >= 0, 1 - q, q)).astype(x.dtype),)
+
+
+def _root(z, b):
+    """|z|, cut off where r² would overflow (not r² + r|z|: q is 0 there), r² and r = √(z² + b)."""
+    # JAX's |z| has the slope 1 at 0, as the branch
+    size = jnp.minimum(jnp.abs(z), 0.8 * float(jnp.finfo(z.dtype).max) ** 0.5)
+    square = size * size + b
+    return size, square, jnp.sqrt(square)
 
 
 @op

@@ -1,5 +1,6 @@
 """The benchmarks measure what they say; their figures are not held against anything."""
 
+import functools
 import importlib.util
 import os
 import pathlib
@@ -147,7 +148,7 @@ def test_a_bound_is_that_of_the_median_of_the_processes(monkeypatch):
     operations = script("operations", monkeypatch)
 
     def cells(ratios, memory):
-        same = {"ours": 1e-3, "autodiff": 2e-3, "in_turns": 1, "temporary": 3e6, "least": 1.5}
+        same = {"ours": 1e-3, "autodiff": 2e-3, "temporary": 3e6, "least": 1.5}
         same |= {"of_autodiff": 4e6, "memory": memory}
         line = operations.line("lstm", [same | {"ratio": ratio} for ratio in ratios])
         _, name, _, _, ratio, between, *_, kept, _ = [cell.strip() for cell in line.split("|")]
@@ -156,6 +157,23 @@ def test_a_bound_is_that_of_the_median_of_the_processes(monkeypatch):
     assert cells([1.4, 1.6, 1.5], 0.75) == ("lstm", "1.50×", "1.40–1.60", "yes")
     assert cells([1.4, 1.7, 1.49], 0.75) == ("lstm", "1.49×", "1.40–1.70", "**no**")
     assert cells([1.4, 1.6, 1.5], 0.74) == ("lstm", "1.50×", "1.40–1.60", "**no**")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux binds to a core")
+def test_one_process_more_has_one_core(monkeypatch, capsys):
+    operations = script("operations", monkeypatch)
+    cores = functools.partial(os.sched_getaffinity, 0)
+    with operations.process(None, one_core=True) as one, operations.process(None) as free:
+        assert (len(one.apply(cores)), free.apply(cores)) == (1, cores())
+
+    def sweep(names, rounds, platform, one_core):
+        figures = dict.fromkeys(["ours", "autodiff", "temporary", "of_autodiff", "least"], 1.0)
+        return [figures | {"memory": None, "ratio": 5.0 if one_core else 2.0} for _ in names]
+
+    monkeypatch.setattr(operations, "sweep", sweep)
+    assert operations.main(["-k", "relu6"]) == 0
+    (line,) = [r for r in capsys.readouterr().out.splitlines() if r.startswith("| relu6")]
+    assert [cell.strip() for cell in line.split("|")][4:7] == ["2.00×", "2.00–2.00", "5.00×"]
 
 
 @pytest.mark.parametrize(
