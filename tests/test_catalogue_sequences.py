@@ -151,10 +151,11 @@ def test_truncation_is_a_state_handed_over_as_a_constant(truncate, reverse):
 @pytest.mark.parametrize("columns", [1, 6, 9])
 def test_blocks_of_steps_are_one_sequence(columns, cell, reverse, monkeypatch):
     """Of three samples and five steps: five blocks, two and a step, one and two steps."""
-    monkeypatch.setattr(through_time, "_COLUMNS", columns)
     config = {"cell": cell, "lengths": (5, 0, 3), "reverse": reverse, "truncate": 2}
     with jax.enable_x64(True):
         args = net(cell, time=5)
+        deltas_of_a_sample = args[2][0].shape[1]
+        monkeypatch.setattr(through_time, "_DELTAS", columns * deltas_of_a_sample)
         ours, theirs = (
             gradients(functools.partial(room.recurrence, **config), *args)
             for room in (manual, reference)
@@ -186,7 +187,7 @@ def test_long_sequences_of_many_samples():
     for reverse in (False, True):
         config = {"cell": "tanh", "reverse": reverse}
         with jax.enable_x64(True):
-            args = net("tanh", batch=200, time=7)  # blocks of two steps and one of one
+            args = net("tanh", batch=2**16, time=7, hidden=4)  # blocks of two steps, one of one
             ours, theirs = (
                 gradients(functools.partial(room.recurrence, **config), *args)
                 for room in (manual, reference)
